@@ -1,0 +1,238 @@
+"""Application data and STUN on one socket or one connection: split, told apart, queued. No I/O.
+
+A `StreamPath` lives as long as its TCP connection, a `DatagramPath` as long as its UDP socket. Both hand STUN to
+the core and data to the application; data of a path that nobody authenticated yet waits, bounded, for `admit`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from ice_tcp.framing import MAX_FRAME_BYTES, Buffer, FrameQueue, FrameSplitter
+
+MAGIC_COOKIE = b"\x21\x12\xa4\x42"
+_STUN_HEADER_BYTES = 20
+_COOKIE_END = 8
+
+STUN_QUEUE_BYTES = 64 * 1024
+"""STUN that waits for a peer that does not read; more is dropped, as the network would."""
+
+
+def resembles_stun(packet: Buffer) -> bool:
+    """Whether a whole packet is to be taken for STUN rather than DTLS, RTP or other data (RFC 7983 s7, RFC 8489 s5).
+
+    First two bits zero, the magic cookie, and a length that is a multiple of four and equals what follows the header.
+    """
+    return (
+        packet[4:8] == MAGIC_COOKIE
+        and packet[0] < 0x40
+        and (packet[2] << 8 | packet[3]) == len(packet) - _STUN_HEADER_BYTES
+        and not packet[3] & 3
+    )
+
+
+class StreamFault(StrEnum):
+    """Why a connection is of no use; the codes are those of `ice_tcp.core.commands.Failure`."""
+
+    NOT_STUN = "not-stun"
+    TOO_MUCH_EARLY_DATA = "too-much-early-data"
+
+
+class Received(NamedTuple):
+    """What came in: STUN messages for the core, data for the application, each in its order."""
+
+    stun: list[bytes]
+    data: list[bytes]
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Application data on one path, STUN and headers apart (W3C webrtc-stats, RTCIceCandidatePairStats)."""
+
+    packets_sent: int = 0
+    bytes_sent: int = 0
+    packets_received: int = 0
+    bytes_received: int = 0
+
+
+class StreamPath:
+    """The bytes of one TCP connection, both ways (RFC 6544 s10).
+
+    For each chunk read, call `receive`, hand its STUN to the core and execute what the core commands (it may be
+    `admit`), then look at `fault`. To write, queue with `send_stun` and `send_data`, then write what `take` returns
+    and tell `written`.
+
+    ``early_limit`` bounds the data kept before `admit`, ``send_limit`` what waits to be written, in bytes.
+    """
+
+    __slots__ = ("_early", "_early_bytes", "_early_limit", "_not_stun", "_queue", "_send_limit", "_splitter",
+                 "_started", "_stun_bytes", "admitted", "traffic")  # fmt: skip
+
+    def __init__(self, *, early_limit: int, send_limit: int) -> None:
+        self._splitter = FrameSplitter()
+        self._queue = FrameQueue()
+        self._early_limit = early_limit
+        self._send_limit = send_limit
+        self._early: list[bytes] = []
+        self._early_bytes = 0
+        self._started = False
+        self._not_stun = False
+        self.admitted = False
+        self.traffic = Traffic()
+
+    @property
+    def fault(self) -> StreamFault | None:
+        """Set when the connection must be closed; ask after the STUN of a chunk was handled, which may admit."""
+        if self._not_stun:
+            return StreamFault.NOT_STUN
+        return StreamFault.TOO_MUCH_EARLY_DATA if self._early_bytes > self._early_limit else None
+
+    def receive(self, chunk: bytes | memoryview) -> Received:
+        """Take bytes as they were read, cut anywhere; the packets returned own their bytes."""
+        if self.fault is not None:
+            return Received([], [])
+        packets = self._splitter.feed(chunk)
+        if not self._started and not self._starts_with_stun(packets):
+            return Received([], [])
+        stun: list[bytes] = []
+        data: list[bytes] = []
+        size = 0
+        for packet in packets:
+            if packet[4:8] == MAGIC_COOKIE and resembles_stun(packet):
+                stun.append(packet)
+            else:
+                data.append(packet)
+                size += len(packet)
+        if not data:
+            return Received(stun, data)
+        self.traffic.packets_received += len(data)
+        self.traffic.bytes_received += size
+        if self.admitted:
+            return Received(stun, data)
+        self._early += data
+        self._early_bytes += size
+        return Received(stun, [])
+
+    def _starts_with_stun(self, packets: list[bytes]) -> bool:
+        """Check the first packet, as soon as its start tells: what is no ICE peer may never complete it."""
+        if packets:
+            self._started = resembles_stun(packets[0])
+            self._not_stun = not self._started
+        else:
+            frame = self._splitter.unfinished
+            if len(frame) >= 2 + _COOKIE_END:
+                rest = (frame[0] << 8 | frame[1]) - _STUN_HEADER_BYTES
+                self._not_stun = frame[2] >= 0x40 or frame[6:10] != MAGIC_COOKIE or (frame[4] << 8 | frame[5]) != rest
+        return not self._not_stun
+
+    def admit(self) -> list[bytes]:
+        """An authenticated message came: return the data kept so far; `receive` returns data from now on."""
+        self.admitted = True
+        early, self._early, self._early_bytes = self._early, [], 0
+        return early
+
+    @property
+    def pending(self) -> int:
+        """Bytes that wait to be written."""
+        return self._queue.pending
+
+    def send_stun(self, message: bytes) -> bool:
+        """Queue a STUN message before waiting data; False if it was dropped, because too many wait already."""
+        if self._queue.urgent_pending >= STUN_QUEUE_BYTES:
+            return False
+        self._queue.put_urgent(message)
+        return True
+
+    def send_data(self, data: bytes) -> bool:
+        """Queue a data packet; False, and nothing done, if ``send_limit`` bytes wait already.
+
+        Raises ValueError for more than MAX_FRAME_BYTES.
+        """
+        size = len(data)
+        if size > MAX_FRAME_BYTES:
+            raise ValueError(f"a message of {size} bytes does not fit an RFC 4571 frame of at most {MAX_FRAME_BYTES}")
+        if self._queue.pending >= self._send_limit:
+            return False
+        self._queue.put(data)
+        traffic = self.traffic
+        traffic.packets_sent += 1
+        traffic.bytes_sent += size
+        return True
+
+    def take(self) -> list[Buffer]:
+        """The buffers to write next, at most about 256 KiB, as one gathered write; then call `written`."""
+        return self._queue.take()
+
+    def written(self, count: int) -> None:
+        """Of what `take` returned ``count`` bytes were written, possibly none."""
+        self._queue.written(count)
+
+
+class DatagramPath:
+    """The datagrams of one UDP socket, by their source (a hashable address of the caller's making).
+
+    Data of a source that is not admitted waits in a buffer of ``early_limit`` bytes and ``early_count`` datagrams
+    for all such sources; the oldest makes room and is counted in ``discarded``. Empty datagrams vanish.
+    """
+
+    __slots__ = ("_early", "_early_bytes", "_early_count", "_early_limit", "_traffic", "discarded")
+
+    def __init__(self, *, early_limit: int, early_count: int = 64) -> None:
+        self._early_limit = early_limit
+        self._early_count = early_count
+        self._early: deque[tuple[Hashable, bytes]] = deque()
+        self._early_bytes = 0
+        self._traffic: dict[Hashable, Traffic] = {}
+        self.discarded = 0
+
+    def receive(self, datagrams: Buffer, source: Hashable, segment: int = 0) -> Received:
+        """Take one datagram, or with ``segment`` several of that size in a row (UDP_GRO), the last may be shorter."""
+        size = len(datagrams)
+        if not size:
+            return Received([], [])
+        if segment and segment < size:
+            packets = [bytes(datagrams[start : start + segment]) for start in range(0, size, segment)]
+        else:
+            packets = [bytes(datagrams)]
+        stun = [packet for packet in packets if packet[4:8] == MAGIC_COOKIE and resembles_stun(packet)]
+        if stun:
+            packets = [packet for packet in packets if not resembles_stun(packet)]
+            size -= sum(map(len, stun))
+        if not packets:
+            return Received(stun, packets)
+        traffic = self._traffic.get(source)
+        if traffic is None:
+            self._keep(packets, source)
+            return Received(stun, [])
+        traffic.packets_received += len(packets)
+        traffic.bytes_received += size
+        return Received(stun, packets)
+
+    def _keep(self, packets: list[bytes], source: Hashable) -> None:
+        early = self._early
+        for packet in packets:
+            early.append((source, packet))
+            self._early_bytes += len(packet)
+        while len(early) > self._early_count or self._early_bytes > self._early_limit:
+            self._early_bytes -= len(early.popleft()[1])
+            self.discarded += 1
+
+    def admit(self, source: Hashable) -> list[bytes]:
+        """An authenticated message came from ``source``: return its data kept so far, deliver it from now on."""
+        traffic = self._traffic.setdefault(source, Traffic())
+        early = [packet for sender, packet in self._early if sender == source]
+        if early:
+            self._early = deque(item for item in self._early if item[0] != source)
+            size = sum(map(len, early))
+            self._early_bytes -= size
+            traffic.packets_received += len(early)
+            traffic.bytes_received += size
+        return early
+
+    def traffic(self, source: Hashable) -> Traffic | None:
+        """The counters of an admitted source, which is also where data is sent to; None if it is not admitted."""
+        return self._traffic.get(source)
