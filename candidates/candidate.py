@@ -13,15 +13,35 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 # RFC 8839 s5.1: foundation = 1*32ice-char; ice-char = ALPHA / DIGIT / "+" / "/"
 _FOUNDATION = re.compile(r"[A-Za-z0-9+/]{1,32}\Z")
 _ICE_STRING = re.compile(r"[A-Za-z0-9+/]{4,256}\Z")
-_TOKEN = re.compile(r"[!-~]+\Z")
-_HOST_NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?\Z")
+# RFC 8839 s5.1: extension-att-name = token (of RFC 3261), extension-att-value = *VCHAR
+_EXTENSION_NAME = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+\Z")
+_EXTENSION_VALUE = re.compile(r"[!-~]*\Z")
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*\.?\Z")
+_ZONE = re.compile(r"[!-$&-~]+\Z")
 
 DISCARD_PORT = 9
 """The port of an active candidate, which never listens (RFC 6544 s4.5)."""
 
 
+RESERVED_EXTENSIONS = frozenset({"raddr", "rport", "tcptype", "generation", "ufrag", "network-id", "network-cost"})
+"""Names that have a field of their own in Candidate, so they are no extensions of it."""
+
+
 class CandidateError(ValueError):
-    """A candidate, or a part of one, breaks a rule; the message names the field and the rule."""
+    """A candidate, or a part of one, breaks a rule.
+
+    ``field`` is the field's name in SDP or in the RFC ("foundation", "port", "tcptype"), ``problem`` says what it
+    is and what it ought to be; the message is both.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(field, problem)
+        self.field = field
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.problem}"
 
 
 class Transport(StrEnum):
@@ -53,14 +73,15 @@ def _parse_host(host: str) -> tuple[str, IPAddress | None]:
     try:
         ip = ipaddress.ip_address(host)
     except ValueError:
-        if not _HOST_NAME.match(host):
-            raise CandidateError(f"address {host!r} is neither an IP address nor a host name") from None
         # A name whose last label is all digits would be a malformed IPv4 address (RFC 3696 s2).
-        if host.rstrip(".").rpartition(".")[2].isdigit():
-            raise CandidateError(f"address {host!r} is neither an IP address nor a host name") from None
+        if not _HOST_NAME.match(host) or host.rstrip(".").rpartition(".")[2].isdigit():
+            raise CandidateError("address", f"{host!r} is neither an IP address nor a host name") from None
         return host.lower(), None
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        raise CandidateError(f"address {host!r} is an IPv4-mapped IPv6 address (RFC 8445 s5.1.1.1)")
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            raise CandidateError("address", f"{host!r} is an IPv4-mapped IPv6 address (RFC 8445 s5.1.1.1)")
+        if ip.scope_id is not None and not _ZONE.match(ip.scope_id):
+            raise CandidateError("address", f"{host!r} has a malformed zone")
     return str(ip), ip
 
 
@@ -70,7 +91,7 @@ class TransportAddress:
 
     ``host`` is an IP literal in its canonical spelling (an IPv6 zone such as ``%eth0`` is kept), or a
     name (an mDNS ``.local`` name or an FQDN, RFC 8839 s5.1). ``port`` is 0..65535; 0 is legal only where
-    a port is not known or not told (``rport`` of a hidden base).
+    a port is not known or not told (``rport`` of a hidden base, an active candidate that does not say 9).
 
     Raises CandidateError.
     """
@@ -80,11 +101,12 @@ class TransportAddress:
     ip: IPAddress | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.host, str):
+            raise CandidateError("address", f"{self.host!r} is not text")
         host, ip = _parse_host(self.host)
         object.__setattr__(self, "host", host)
         object.__setattr__(self, "ip", ip)
-        if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 <= self.port <= 65535:
-            raise CandidateError(f"port {self.port!r} is not a number from 0 to 65535")
+        _check_int("port", self.port, 0, 65535)
 
     @property
     def family(self) -> int | None:
@@ -123,7 +145,7 @@ class InterfaceAddress:
     def ip(self) -> IPAddress:
         ip = _parse_host(self.host)[1]
         if ip is None:
-            raise CandidateError(f"interface address {self.host!r} is not an IP address")
+            raise CandidateError("address", f"{self.host!r} of an interface is not an IP address")
         return ip
 
 
@@ -152,12 +174,17 @@ class Candidate:
     extensions: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        if not _FOUNDATION.match(self.foundation):
-            raise CandidateError(f"foundation {self.foundation!r} is not 1 to 32 ice-chars (RFC 8839 s5.1)")
+        _check_text("foundation", self.foundation, _FOUNDATION, "1 to 32 ice-chars (RFC 8839 s5.1)")
         _check_int("component", self.component, 1, 256)
+        _check_member("transport", self.transport, Transport)
         _check_int("priority", self.priority, 1, 2**31 - 1)
+        _check_member("type", self.type, CandidateType)
         if (self.tcptype is not None) is not (self.transport is Transport.TCP):
-            raise CandidateError("tcptype is mandatory for TCP and for nothing else (RFC 6544 s4.5)")
+            raise CandidateError("tcptype", "is mandatory for TCP and for nothing else (RFC 6544 s4.5)")
+        if self.tcptype is not None:
+            _check_member("tcptype", self.tcptype, TcpType)
+        if self.address.port == 0 and self.tcptype is not TcpType.ACTIVE:
+            raise CandidateError("port", "0 is nobody's")
         for name, value, high in (
             ("generation", self.generation, 2**32 - 1),
             ("network-id", self.network_id, 2**32 - 1),
@@ -165,13 +192,32 @@ class Candidate:
         ):
             if value is not None:
                 _check_int(name, value, 0, high)
-        if self.ufrag is not None and not _ICE_STRING.match(self.ufrag):
-            raise CandidateError(f"ufrag {self.ufrag!r} is not 4 to 256 ice-chars (RFC 8839 s5.4)")
-        for pair in self.extensions:
-            if len(pair) != 2 or not all(_TOKEN.match(text) for text in pair):
-                raise CandidateError(f"extension {pair!r} is not a pair of tokens (RFC 8839 s5.1)")
+        if self.ufrag is not None:
+            _check_text("ufrag", self.ufrag, _ICE_STRING, "4 to 256 ice-chars (RFC 8839 s5.4)")
+        object.__setattr__(self, "extensions", tuple(_check_extension(tuple(pair)) for pair in self.extensions))
 
 
-def _check_int(name: str, value: int, low: int, high: int) -> None:
+def _check_extension(pair: tuple[str, ...]) -> tuple[str, ...]:
+    if len(pair) != 2:
+        raise CandidateError("extension", f"{pair!r} is not a name and a value")
+    name, value = pair
+    _check_text("extension", name, _EXTENSION_NAME, "a token (RFC 8839 s5.1)")
+    _check_text(name, value, _EXTENSION_VALUE, "visible ASCII characters (RFC 8839 s5.1)")
+    if name.lower() in RESERVED_EXTENSIONS:
+        raise CandidateError(name, "has a field of its own and is no extension")
+    return pair
+
+
+def _check_int(field: str, value: int, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise CandidateError(f"{name} {value!r} is not a number from {low} to {high}")
+        raise CandidateError(field, f"{value!r} is not a number from {low} to {high}")
+
+
+def _check_text(field: str, value: str, grammar: re.Pattern[str], rule: str) -> None:
+    if not isinstance(value, str) or not grammar.match(value):
+        raise CandidateError(field, f"{value!r} is not {rule}")
+
+
+def _check_member(field: str, value: StrEnum, members: type[StrEnum]) -> None:
+    if not isinstance(value, members):
+        raise CandidateError(field, f"{value!r} is not one of {', '.join(members)}")
