@@ -1,0 +1,364 @@
+"""STUN messages: bytes to `Message`, and attributes to bytes (RFC 8489 s5, s14)."""
+
+from __future__ import annotations
+
+import hmac
+from binascii import crc32
+from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
+from functools import lru_cache
+from struct import Struct
+from typing import Generic, TypeVar, overload
+
+from ice_tcp.stun import values
+from ice_tcp.stun.credentials import IntegrityKey, security_features
+from ice_tcp.stun.registry import (
+    COMPREHENSION_OPTIONAL,
+    AttributeType,
+    DecodeError,
+    Integrity,
+    MessageClass,
+    SecurityFeature,
+)
+from ice_tcp.stun.values import MAGIC_COOKIE, Address
+
+KNOWN: frozenset[int] = frozenset(int(type_) for type_ in AttributeType)
+"""The attribute types that this codec understands."""
+
+_HEADER = Struct("!HHI")
+_TLV = Struct("!HH")
+_HEADER_SIZE = 20
+_COOKIE = MAGIC_COOKIE.to_bytes(4, "big")
+_PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
+_FINGERPRINT_XOR = 0x5354554E
+
+_USE_CANDIDATE = int(AttributeType.USE_CANDIDATE)
+_SHA1 = int(AttributeType.MESSAGE_INTEGRITY)
+_SHA256 = int(AttributeType.MESSAGE_INTEGRITY_SHA256)
+_FINGERPRINT = int(AttributeType.FINGERPRINT)
+_TRAILERS = frozenset((_SHA1, _SHA256, _FINGERPRINT))
+
+_SHA1_HEADER = _TLV.pack(_SHA1, 20)
+_SHA256_HEADER = _TLV.pack(_SHA256, 32)
+_FINGERPRINT_HEADER = _TLV.pack(_FINGERPRINT, 4)
+
+T = TypeVar("T")
+
+
+def is_stun(data: bytes | bytearray | memoryview) -> bool:
+    """Whether ``data`` is shaped as one whole STUN message (RFC 8489 s6.3, RFC 7983 s7): cheap, and no proof."""
+    size = len(data)
+    if size < _HEADER_SIZE or data[0] > 3:
+        return False
+    _type, length, cookie = _HEADER.unpack_from(data)
+    return bool(cookie == MAGIC_COOKIE and length == size - _HEADER_SIZE and not length & 3)
+
+
+def decode(data: bytes) -> Message:
+    """The message in ``data``, with a right FINGERPRINT or none.
+
+    Values of attributes are parsed when they are read, and integrity is not looked at: call `Message.verify`.
+    Raises DecodeError, and nothing else.
+    """
+    return Message(data)
+
+
+def encode(
+    message_class: MessageClass,
+    method: int,
+    transaction_id: bytes,
+    attributes: Iterable[tuple[int, bytes]] = (),
+    *,
+    key: IntegrityKey | None = None,
+    integrity: Integrity = Integrity.SHA1,
+    fingerprint: bool = True,
+) -> bytes:
+    """A message with these attributes in their order, then integrity by ``key`` if there is one, then FINGERPRINT.
+
+    ``transaction_id`` has 12 bytes. ICE and RFC 5389 servers know Integrity.SHA1; a server that offered
+    PASSWORD-ALGORITHMS wants Integrity.SHA256 (RFC 8489 s9.2.5). Raises ValueError if it does not fit.
+    """
+    if len(transaction_id) != 12:
+        raise ValueError(f"a transaction id has 12 bytes, not {len(transaction_id)}")
+    parts = [_COOKIE, transaction_id]
+    for type_, value in attributes:
+        size = len(value)
+        if size > 0xFFFF:
+            raise ValueError(f"attribute 0x{type_:04x} has {size} bytes")
+        parts += (_TLV.pack(type_, size), value, _PADDING[size & 3])
+    body = b"".join(parts)
+    if len(body) > 0xFFFF - 68:
+        raise ValueError(f"a STUN message of {len(body)} bytes")
+    first = _message_type(message_class, method)
+    # ``body`` begins with 16 bytes of header, which the length does not count (RFC 8489 s5)
+    if key is not None:
+        if integrity is not Integrity.SHA256:
+            text = first + (len(body) + 8).to_bytes(2, "big") + body
+            body += _SHA1_HEADER + key.sha1(text)
+        if integrity is not Integrity.SHA1:
+            text = first + (len(body) + 20).to_bytes(2, "big") + body
+            body += _SHA256_HEADER + key.sha256(text)
+    if not fingerprint:
+        return first + (len(body) - 16).to_bytes(2, "big") + body
+    message = first + (len(body) - 8).to_bytes(2, "big") + body
+    return message + _FINGERPRINT_HEADER + (crc32(message) ^ _FINGERPRINT_XOR).to_bytes(4, "big")
+
+
+class _Typed(Generic[T]):
+    """An attribute as a property of `Message`: None if absent; raises DecodeError if malformed."""
+
+    __slots__ = ("_parse", "_type")
+
+    def __init__(self, type_: AttributeType, parse: Callable[[bytes], T]) -> None:
+        self._type = int(type_)
+        self._parse = parse
+
+    @overload
+    def __get__(self, message: None, owner: type[Message]) -> _Typed[T]: ...
+    @overload
+    def __get__(self, message: Message, owner: type[Message]) -> T | None: ...
+    def __get__(self, message: Message | None, owner: type[Message]) -> _Typed[T] | T | None:
+        if message is None:
+            return self
+        value = message.attributes.get(self._type)
+        return None if value is None else self._parse(value)
+
+
+class _XorAddress:
+    """An address hidden from NATs as a property of `Message`; else as `_Typed`."""
+
+    __slots__ = ("_type",)
+
+    def __init__(self, type_: AttributeType) -> None:
+        self._type = int(type_)
+
+    @overload
+    def __get__(self, message: None, owner: type[Message]) -> _XorAddress: ...
+    @overload
+    def __get__(self, message: Message, owner: type[Message]) -> Address | None: ...
+    def __get__(self, message: Message | None, owner: type[Message]) -> _XorAddress | Address | None:
+        if message is None:
+            return self
+        value = message.attributes.get(self._type)
+        return None if value is None else values.parse_xor_address(value, message.transaction_id)
+
+
+class Message:
+    """A decoded message; `decode` makes it from bytes.
+
+    ``attributes`` has the value of each type's first occurrence, without those that RFC 8489 s9 wants ignored
+    because nothing authenticates them. The typed properties read it: None if the attribute is absent; they
+    raise DecodeError if its value is malformed. Before they are believed, `verify`.
+    """
+
+    __slots__ = ("_data", "_sha1_at", "_sha256_at", "attributes", "has_fingerprint", "message_class", "method")
+
+    message_class: MessageClass
+    method: int
+    """A `Method`, or another number."""
+    attributes: dict[int, bytes]
+    has_fingerprint: bool
+    """FINGERPRINT is there, and right."""
+
+    def __init__(self, data: bytes) -> None:
+        size = len(data)
+        if size < _HEADER_SIZE:
+            raise DecodeError(f"{size} bytes are no STUN header")
+        type_, length, cookie = _HEADER.unpack_from(data)
+        if type_ > 0x3FFF or cookie != MAGIC_COOKIE:
+            raise DecodeError("no STUN: wrong first bits or magic cookie")
+        if length != size - _HEADER_SIZE or length & 3:
+            raise DecodeError(f"STUN length {length} in a message of {size} bytes")
+        self._data = data
+        self.message_class, self.method = _split_type(type_)
+        self.has_fingerprint = False
+        self._sha1_at = self._sha256_at = 0
+        self.attributes = attributes = {}
+        at = _HEADER_SIZE
+        while at < size:
+            kind, length = _TLV.unpack_from(data, at)
+            end = at + 4 + length
+            if end > size:
+                raise _cut_short(kind, at)
+            if kind in _TRAILERS:
+                self._read_trailers(at)
+                break
+            # RFC 8489 s14: of duplicates the first counts
+            if kind not in attributes:
+                attributes[kind] = data[at + 4 : end]
+            at = end + (-length & 3)
+
+    username = _Typed(AttributeType.USERNAME, values.parse_text)
+    userhash = _Typed(AttributeType.USERHASH, values.parse_userhash)
+    realm = _Typed(AttributeType.REALM, values.parse_text)
+    nonce = _Typed(AttributeType.NONCE, values.parse_bytes)
+    password_algorithms = _Typed(AttributeType.PASSWORD_ALGORITHMS, values.parse_algorithms)
+    password_algorithm = _Typed(AttributeType.PASSWORD_ALGORITHM, values.parse_algorithm)
+    error_code = _Typed(AttributeType.ERROR_CODE, values.parse_error)
+    unknown_attributes = _Typed(AttributeType.UNKNOWN_ATTRIBUTES, values.parse_types)
+    software = _Typed(AttributeType.SOFTWARE, values.parse_text)
+    mapped_address = _Typed(AttributeType.MAPPED_ADDRESS, values.parse_address)
+    xor_mapped_address = _XorAddress(AttributeType.XOR_MAPPED_ADDRESS)
+    alternate_server = _Typed(AttributeType.ALTERNATE_SERVER, values.parse_address)
+    alternate_domain = _Typed(AttributeType.ALTERNATE_DOMAIN, values.parse_domain)
+
+    priority = _Typed(AttributeType.PRIORITY, values.parse_uint32)
+    ice_controlled = _Typed(AttributeType.ICE_CONTROLLED, values.parse_uint64)
+    ice_controlling = _Typed(AttributeType.ICE_CONTROLLING, values.parse_uint64)
+    nomination = _Typed(AttributeType.NOMINATION, values.parse_uint32)
+
+    channel_number = _Typed(AttributeType.CHANNEL_NUMBER, values.parse_uint16_of_4)
+    lifetime = _Typed(AttributeType.LIFETIME, values.parse_uint32)
+    xor_peer_address = _XorAddress(AttributeType.XOR_PEER_ADDRESS)
+    data = _Typed(AttributeType.DATA, values.parse_bytes)
+    xor_relayed_address = _XorAddress(AttributeType.XOR_RELAYED_ADDRESS)
+    requested_address_family = _Typed(AttributeType.REQUESTED_ADDRESS_FAMILY, values.parse_family)
+    additional_address_family = _Typed(AttributeType.ADDITIONAL_ADDRESS_FAMILY, values.parse_family)
+    address_error_code = _Typed(AttributeType.ADDRESS_ERROR_CODE, values.parse_address_error)
+    even_port = _Typed(AttributeType.EVEN_PORT, values.parse_even_port)
+    requested_transport = _Typed(AttributeType.REQUESTED_TRANSPORT, values.parse_uint8_of_4)
+    reservation_token = _Typed(AttributeType.RESERVATION_TOKEN, values.parse_token)
+    icmp = _Typed(AttributeType.ICMP, values.parse_icmp)
+    connection_id = _Typed(AttributeType.CONNECTION_ID, values.parse_uint32)
+
+    change_request = _Typed(AttributeType.CHANGE_REQUEST, values.parse_change_request)
+    response_port = _Typed(AttributeType.RESPONSE_PORT, values.parse_uint16_of_4)
+    cache_timeout = _Typed(AttributeType.CACHE_TIMEOUT, values.parse_uint32)
+    response_origin = _Typed(AttributeType.RESPONSE_ORIGIN, values.parse_address)
+    other_address = _Typed(AttributeType.OTHER_ADDRESS, values.parse_address)
+
+    @property
+    def transaction_id(self) -> bytes:
+        """12 bytes."""
+        return self._data[8:20]
+
+    @property
+    def use_candidate(self) -> bool:
+        """Whether the pair is nominated (RFC 8445 s7.1.2)."""
+        return _USE_CANDIDATE in self.attributes
+
+    @property
+    def dont_fragment(self) -> bool:
+        """Whether relayed datagrams shall have DF set (RFC 8656 s18.9)."""
+        return AttributeType.DONT_FRAGMENT in self.attributes
+
+    @property
+    def has_integrity(self) -> bool:
+        """Whether there is a MESSAGE-INTEGRITY or MESSAGE-INTEGRITY-SHA256, right or wrong."""
+        return bool(self._sha1_at or self._sha256_at)
+
+    @property
+    def integrity(self) -> Integrity:
+        """Which integrity attributes there are: a response has that of its request (RFC 8489 s9.1.3)."""
+        if self._sha256_at:
+            return Integrity.BOTH if self._sha1_at else Integrity.SHA256
+        return Integrity.SHA1 if self._sha1_at else Integrity.NONE
+
+    @property
+    def security_features(self) -> SecurityFeature | None:
+        """What the nonce's cookie announces; None without one (RFC 8489 s9.2)."""
+        return security_features(self.attributes.get(AttributeType.NONCE, b""))
+
+    @property
+    def unknown_required(self) -> tuple[int, ...]:
+        """Types that one must understand to process the message, but this codec does not: answer 420."""
+        return () if self.attributes.keys() <= KNOWN else self.not_understood(KNOWN)
+
+    def not_understood(self, understood: AbstractSet[int]) -> tuple[int, ...]:
+        """As `unknown_required`, for those who understand less, e.g. a server without RFC 5780."""
+        return tuple(type_ for type_ in self.attributes if type_ < COMPREHENSION_OPTIONAL and type_ not in understood)
+
+    def verify(self, key: IntegrityKey, *, shortest_sha256: int = 32) -> bool:
+        """Whether the message was made by someone who knows ``key`` and arrived as it was sent.
+
+        The stronger of the integrity attributes counts; False without any. ``shortest_sha256``: bytes, 16 to 32,
+        for usages that allow MESSAGE-INTEGRITY-SHA256 to be truncated (RFC 8489 s14.6).
+        """
+        if self._sha256_at:
+            received = self.attributes[_SHA256]
+            size = len(received)
+            expected = key.sha256(self._integrity_text(self._sha256_at, size))
+            return size >= shortest_sha256 and hmac.compare_digest(received, expected[:size])
+        if self._sha1_at:
+            return hmac.compare_digest(self.attributes[_SHA1], key.sha1(self._integrity_text(self._sha1_at, 20)))
+        return False
+
+    def values(self, type_: int) -> tuple[bytes, ...]:
+        """Every occurrence of ``type_``: a CreatePermission may have several peers, a dual allocation two relayed
+        addresses (RFC 8656 s9.1, s7.3). Parse them with the functions of `ice_tcp.stun.values`."""
+        found = []
+        data = self._data
+        at, end = _HEADER_SIZE, self._sha1_at or self._sha256_at or len(data)
+        while at < end:
+            kind, length = _TLV.unpack_from(data, at)
+            if kind == type_:
+                found.append(data[at + 4 : at + 4 + length])
+            at += 4 + length + (-length & 3)
+        return tuple(found)
+
+    def __repr__(self) -> str:
+        names = [AttributeType(type_).name if type_ in KNOWN else f"0x{type_:04x}" for type_ in self.attributes]
+        return f"<{self.message_class.name} method={self.method} id={self.transaction_id.hex()} {' '.join(names)}>"
+
+    def _integrity_text(self, at: int, size: int) -> bytes:
+        """What is authenticated, its length as if integrity of ``size`` bytes at ``at`` were the last attribute."""
+        data = self._data
+        return data[:2] + (at - 16 + size).to_bytes(2, "big") + data[4:at]
+
+    def _read_trailers(self, at: int) -> None:
+        """Read from the first of the attributes that end what is authenticated.
+
+        RFC 8489 s9: after MESSAGE-INTEGRITY only MESSAGE-INTEGRITY-SHA256 and FINGERPRINT count, after
+        MESSAGE-INTEGRITY-SHA256 only FINGERPRINT.
+        """
+        data = self._data
+        size = len(data)
+        while at < size:
+            kind, length = _TLV.unpack_from(data, at)
+            end = at + 4 + length
+            if end > size:
+                raise _cut_short(kind, at)
+            if kind == _FINGERPRINT:
+                self._read_fingerprint(at, end)
+            elif kind == _SHA1 and not self._sha1_at and not self._sha256_at:
+                if length != 20:
+                    raise DecodeError(f"MESSAGE-INTEGRITY has {length} bytes, not 20")
+                self._sha1_at = at
+                self.attributes[_SHA1] = data[at + 4 : end]
+            elif kind == _SHA256 and not self._sha256_at:
+                if not 16 <= length <= 32 or length & 3:
+                    raise DecodeError(f"MESSAGE-INTEGRITY-SHA256 has {length} bytes (RFC 8489 s14.6)")
+                self._sha256_at = at
+                self.attributes[_SHA256] = data[at + 4 : end]
+            at = end + (-length & 3)
+
+    def _read_fingerprint(self, at: int, end: int) -> None:
+        data = self._data
+        if end != len(data) or end - at != 8:
+            raise DecodeError("FINGERPRINT is not the last attribute, or has not 4 bytes (RFC 8489 s14.7)")
+        if int.from_bytes(data[at + 4 :], "big") != crc32(data[:at]) ^ _FINGERPRINT_XOR:
+            raise DecodeError("wrong FINGERPRINT")
+        self.attributes[_FINGERPRINT] = data[at + 4 :]
+        self.has_fingerprint = True
+
+
+def _cut_short(kind: int, at: int) -> DecodeError:
+    return DecodeError(f"attribute 0x{kind:04x} at byte {at} is longer than the message")
+
+
+_CLASSES = tuple(MessageClass)
+
+
+@lru_cache(maxsize=256)
+def _split_type(type_: int) -> tuple[MessageClass, int]:
+    """Class and method, whose bits are interleaved (RFC 8489 s5, figure 3)."""
+    method = type_ & 0xF | (type_ >> 1) & 0x70 | (type_ >> 2) & 0xF80
+    return _CLASSES[(type_ >> 4) & 1 | (type_ >> 7) & 2], method
+
+
+@lru_cache(maxsize=256)
+def _message_type(message_class: MessageClass, method: int) -> bytes:
+    if not 0 <= method <= 0xFFF:
+        raise ValueError(f"method {method} is not a number of 12 bits")
+    type_ = method & 0xF | (method & 0x70) << 1 | (method & 0xF80) << 2
+    return (type_ | (message_class & 1) << 4 | (message_class & 2) << 7).to_bytes(2, "big")
