@@ -16,6 +16,14 @@ from ice_tcp.stun.values import AlgorithmParameters, Icmp
 Attribute: TypeAlias = tuple[int, bytes]
 """A type and a value, without padding."""
 
+# Those of every connectivity check: looking up a member of an enumeration takes longer than packing its value
+_USERNAME = int(AttributeType.USERNAME)
+_PRIORITY = int(AttributeType.PRIORITY)
+_USE_CANDIDATE = int(AttributeType.USE_CANDIDATE)
+_ICE_CONTROLLED = int(AttributeType.ICE_CONTROLLED)
+_ICE_CONTROLLING = int(AttributeType.ICE_CONTROLLING)
+_XOR_MAPPED_ADDRESS = int(AttributeType.XOR_MAPPED_ADDRESS)
+
 _LONGEST_USERNAME = 508  # bytes, RFC 8489 s14.3
 
 # --- Binding and authentication: RFC 8489 s14
@@ -26,7 +34,7 @@ def mapped_address(host: str, port: int) -> Attribute:
 
 
 def xor_mapped_address(host: str, port: int, transaction_id: bytes) -> Attribute:
-    return AttributeType.XOR_MAPPED_ADDRESS, values.pack_xor_address(host, port, transaction_id)
+    return _XOR_MAPPED_ADDRESS, values.pack_xor_address(host, port, transaction_id)
 
 
 def username(text: str) -> Attribute:
@@ -34,7 +42,7 @@ def username(text: str) -> Attribute:
     value = opaque_string(text).encode()
     if len(value) > _LONGEST_USERNAME:
         raise ValueError(f"username of {len(value)} bytes; STUN allows {_LONGEST_USERNAME} (RFC 8489 s14.3)")
-    return AttributeType.USERNAME, value
+    return _USERNAME, value
 
 
 def userhash(value: bytes) -> Attribute:
@@ -89,19 +97,19 @@ def alternate_domain(name: str) -> Attribute:
 
 
 def priority(value: int) -> Attribute:
-    return AttributeType.PRIORITY, values.pack_uint(value, 4)
+    return _PRIORITY, values.pack_uint(value, 4)
 
 
 def use_candidate() -> Attribute:
-    return AttributeType.USE_CANDIDATE, b""
+    return _USE_CANDIDATE, b""
 
 
 def ice_controlled(tie_breaker: int) -> Attribute:
-    return AttributeType.ICE_CONTROLLED, values.pack_uint(tie_breaker, 8)
+    return _ICE_CONTROLLED, values.pack_uint(tie_breaker, 8)
 
 
 def ice_controlling(tie_breaker: int) -> Attribute:
-    return AttributeType.ICE_CONTROLLING, values.pack_uint(tie_breaker, 8)
+    return _ICE_CONTROLLING, values.pack_uint(tie_breaker, 8)
 
 
 def nomination(value: int) -> Attribute:

@@ -27,7 +27,10 @@ KNOWN: frozenset[int] = frozenset(int(type_) for type_ in AttributeType)
 
 _HEADER = Struct("!HHI")
 _TLV = Struct("!HH")
+_pack_tlv = _TLV.pack
+_unpack_tlv = _TLV.unpack_from
 _HEADER_SIZE = 20
+_LARGEST_BODY = 0xFFFF - 68  # integrity and FINGERPRINT need 68 bytes
 _COOKIE = MAGIC_COOKIE.to_bytes(4, "big")
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
 _FINGERPRINT_XOR = 0x5354554E
@@ -38,9 +41,13 @@ _SHA256 = int(AttributeType.MESSAGE_INTEGRITY_SHA256)
 _FINGERPRINT = int(AttributeType.FINGERPRINT)
 _TRAILERS = frozenset((_SHA1, _SHA256, _FINGERPRINT))
 
-_SHA1_HEADER = _TLV.pack(_SHA1, 20)
-_SHA256_HEADER = _TLV.pack(_SHA256, 32)
-_FINGERPRINT_HEADER = _TLV.pack(_FINGERPRINT, 4)
+_SHA1_HEADER = _pack_tlv(_SHA1, 20)
+_SHA256_HEADER = _pack_tlv(_SHA256, 32)
+_FINGERPRINT_ATTRIBUTE = Struct("!HHI")
+
+# Looking up a member of an enumeration takes longer than comparing it
+_SHA1_ONLY = Integrity.SHA1
+_SHA256_ONLY = Integrity.SHA256
 
 T = TypeVar("T")
 
@@ -85,23 +92,27 @@ def encode(
         size = len(value)
         if size > 0xFFFF:
             raise ValueError(f"attribute 0x{type_:04x} has {size} bytes")
-        parts += (_TLV.pack(type_, size), value, _PADDING[size & 3])
+        parts.append(_pack_tlv(type_, size))
+        parts.append(value)
+        if size & 3:
+            parts.append(_PADDING[size & 3])
     body = b"".join(parts)
-    if len(body) > 0xFFFF - 68:
-        raise ValueError(f"a STUN message of {len(body)} bytes")
-    first = _message_type(message_class, method)
     # ``body`` begins with 16 bytes of header, which the length does not count (RFC 8489 s5)
+    size = len(body) - 16
+    if size > _LARGEST_BODY:
+        raise ValueError(f"a STUN message with {size} bytes of attributes")
+    first = _message_type(message_class, method) << 16
     if key is not None:
-        if integrity is not Integrity.SHA256:
-            text = first + (len(body) + 8).to_bytes(2, "big") + body
-            body += _SHA1_HEADER + key.sha1(text)
-        if integrity is not Integrity.SHA1:
-            text = first + (len(body) + 20).to_bytes(2, "big") + body
-            body += _SHA256_HEADER + key.sha256(text)
+        if integrity is not _SHA256_ONLY:
+            size += 24
+            body += _SHA1_HEADER + key.sha1((first | size).to_bytes(4, "big") + body)
+        if integrity is not _SHA1_ONLY:
+            size += 36
+            body += _SHA256_HEADER + key.sha256((first | size).to_bytes(4, "big") + body)
     if not fingerprint:
-        return first + (len(body) - 16).to_bytes(2, "big") + body
-    message = first + (len(body) - 8).to_bytes(2, "big") + body
-    return message + _FINGERPRINT_HEADER + (crc32(message) ^ _FINGERPRINT_XOR).to_bytes(4, "big")
+        return (first | size).to_bytes(4, "big") + body
+    message = (first | (size + 8)).to_bytes(4, "big") + body
+    return message + _FINGERPRINT_ATTRIBUTE.pack(_FINGERPRINT, 4, crc32(message) ^ _FINGERPRINT_XOR)
 
 
 class _Typed(Generic[T]):
@@ -151,11 +162,22 @@ class Message:
     raise DecodeError if its value is malformed. Before they are believed, `verify`.
     """
 
-    __slots__ = ("_data", "_sha1_at", "_sha256_at", "attributes", "has_fingerprint", "message_class", "method")
+    __slots__ = (
+        "_data",
+        "_sha1_at",
+        "_sha256_at",
+        "attributes",
+        "has_fingerprint",
+        "message_class",
+        "method",
+        "transaction_id",
+    )
 
     message_class: MessageClass
     method: int
     """A `Method`, or another number."""
+    transaction_id: bytes
+    """12 bytes."""
     attributes: dict[int, bytes]
     has_fingerprint: bool
     """FINGERPRINT is there, and right."""
@@ -171,12 +193,13 @@ class Message:
             raise DecodeError(f"STUN length {length} in a message of {size} bytes")
         self._data = data
         self.message_class, self.method = _split_type(type_)
+        self.transaction_id = data[8:20]
         self.has_fingerprint = False
         self._sha1_at = self._sha256_at = 0
         self.attributes = attributes = {}
         at = _HEADER_SIZE
         while at < size:
-            kind, length = _TLV.unpack_from(data, at)
+            kind, length = _unpack_tlv(data, at)
             end = at + 4 + length
             if end > size:
                 raise _cut_short(kind, at)
@@ -226,11 +249,6 @@ class Message:
     cache_timeout = _Typed(AttributeType.CACHE_TIMEOUT, values.parse_uint32)
     response_origin = _Typed(AttributeType.RESPONSE_ORIGIN, values.parse_address)
     other_address = _Typed(AttributeType.OTHER_ADDRESS, values.parse_address)
-
-    @property
-    def transaction_id(self) -> bytes:
-        """12 bytes."""
-        return self._data[8:20]
 
     @property
     def use_candidate(self) -> bool:
@@ -290,7 +308,7 @@ class Message:
         data = self._data
         at, end = _HEADER_SIZE, self._sha1_at or self._sha256_at or len(data)
         while at < end:
-            kind, length = _TLV.unpack_from(data, at)
+            kind, length = _unpack_tlv(data, at)
             if kind == type_:
                 found.append(data[at + 4 : at + 4 + length])
             at += 4 + length + (-length & 3)
@@ -314,32 +332,29 @@ class Message:
         data = self._data
         size = len(data)
         while at < size:
-            kind, length = _TLV.unpack_from(data, at)
+            kind, length = _unpack_tlv(data, at)
             end = at + 4 + length
             if end > size:
                 raise _cut_short(kind, at)
-            if kind == _FINGERPRINT:
-                self._read_fingerprint(at, end)
-            elif kind == _SHA1 and not self._sha1_at and not self._sha256_at:
-                if length != 20:
-                    raise DecodeError(f"MESSAGE-INTEGRITY has {length} bytes, not 20")
-                self._sha1_at = at
-                self.attributes[_SHA1] = data[at + 4 : end]
+            if kind == _SHA1:
+                if not self._sha1_at and not self._sha256_at:
+                    if length != 20:
+                        raise DecodeError(f"MESSAGE-INTEGRITY has {length} bytes, not 20")
+                    self._sha1_at = at
+                    self.attributes[_SHA1] = data[at + 4 : end]
+            elif kind == _FINGERPRINT:
+                if length != 4 or end != size:
+                    raise DecodeError("FINGERPRINT is not the last attribute, or has not 4 bytes (RFC 8489 s14.7)")
+                if int.from_bytes(data[at + 4 :], "big") != crc32(data[:at]) ^ _FINGERPRINT_XOR:
+                    raise DecodeError("wrong FINGERPRINT")
+                self.attributes[_FINGERPRINT] = data[at + 4 :]
+                self.has_fingerprint = True
             elif kind == _SHA256 and not self._sha256_at:
                 if not 16 <= length <= 32 or length & 3:
                     raise DecodeError(f"MESSAGE-INTEGRITY-SHA256 has {length} bytes (RFC 8489 s14.6)")
                 self._sha256_at = at
                 self.attributes[_SHA256] = data[at + 4 : end]
             at = end + (-length & 3)
-
-    def _read_fingerprint(self, at: int, end: int) -> None:
-        data = self._data
-        if end != len(data) or end - at != 8:
-            raise DecodeError("FINGERPRINT is not the last attribute, or has not 4 bytes (RFC 8489 s14.7)")
-        if int.from_bytes(data[at + 4 :], "big") != crc32(data[:at]) ^ _FINGERPRINT_XOR:
-            raise DecodeError("wrong FINGERPRINT")
-        self.attributes[_FINGERPRINT] = data[at + 4 :]
-        self.has_fingerprint = True
 
 
 def _cut_short(kind: int, at: int) -> DecodeError:
@@ -357,8 +372,8 @@ def _split_type(type_: int) -> tuple[MessageClass, int]:
 
 
 @lru_cache(maxsize=256)
-def _message_type(message_class: MessageClass, method: int) -> bytes:
+def _message_type(message_class: MessageClass, method: int) -> int:
     if not 0 <= method <= 0xFFF:
         raise ValueError(f"method {method} is not a number of 12 bits")
     type_ = method & 0xF | (method & 0x70) << 1 | (method & 0xF80) << 2
-    return (type_ | (message_class & 1) << 4 | (message_class & 2) << 7).to_bytes(2, "big")
+    return type_ | (message_class & 1) << 4 | (message_class & 2) << 7
