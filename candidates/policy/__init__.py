@@ -1,20 +1,31 @@
 """The policy: YAML -> Policy. Every error names file, line and key."""
 
-from candidates.policy.model import VPN_NAMES, Policy
+from candidates.policy.errors import PolicyError, Problem
+from candidates.policy.explanation import Explanation, Step
+from candidates.policy.loading import load_policy, policy_of
+from candidates.policy.model import Policy
 from candidates.policy.rulings import Ruling
-from candidates.policy.sections import RemoteRule
+from candidates.policy.schema import policy_schema
+from candidates.policy.sections import VPN_NAMES, RemoteRule
 from candidates.policy.servers import Scheme, ServerPolicy, ServerUri, parse_server_uri
 from candidates.policy.values import AddressFamily, PortRange
 
 __all__ = [
     "VPN_NAMES",
     "AddressFamily",
+    "Explanation",
     "Policy",
+    "PolicyError",
     "PortRange",
+    "Problem",
     "RemoteRule",
     "Ruling",
     "Scheme",
     "ServerPolicy",
     "ServerUri",
+    "Step",
+    "load_policy",
     "parse_server_uri",
+    "policy_of",
+    "policy_schema",
 ]

@@ -5,11 +5,15 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from candidates.candidate import Candidate, CandidateType, InterfaceAddress, TcpType, Transport
+from candidates.policy.contradictions import contradictions
+from candidates.policy.errors import dotted
+from candidates.policy.explanation import Explanation, explain
 from candidates.policy.preferences import Preferences
 from candidates.policy.rulings import Ruling
 from candidates.policy.sections import (
@@ -30,12 +34,10 @@ from candidates.policy.sections import (
     Section,
     SimultaneousOpen,
     Timeouts,
+    vpn_glob,
 )
 from candidates.policy.servers import ServerPolicy
 from candidates.policy.values import AddressFamily, Distinct, Flag, IPNetwork
-
-VPN_NAMES = ("tun*", "tap*", "wg*", "utun*", "ppp*", "ipsec*", "tailscale*", "zt*")
-"""Globs of interface names that look like a VPN's."""
 
 
 class Policy(Section):
@@ -77,6 +79,13 @@ class Policy(Section):
     servers: tuple[ServerPolicy, ...] = Field(default=(), description="STUN and TURN servers.")
     limits: Limits = Field(default=Limits(), description="Bounds on what a peer can make us keep.")
 
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
+        if found := contradictions(self):
+            text = "\n".join(f"{dotted(each.path)}: {each.wrong}; {each.right}" for each in found)
+            raise PydanticCustomError("contradictions", "{text}", {"text": text, "found": found})
+        return self
+
     @staticmethod
     @cache
     def default() -> Policy:
@@ -111,6 +120,20 @@ class Policy(Section):
             return Ruling(False, "remote.allow: no rule matches")
         return Ruling(True, "remote.allow: empty, all are allowed")
 
+    def explain(
+        self,
+        *,
+        address: InterfaceAddress | None = None,
+        local: Candidate | None = None,
+        remote: Candidate | None = None,
+    ) -> Explanation:
+        """Which rules keep or remove an address of this machine, a candidate, or with both candidates their pair.
+
+        Print it for words, read its ``steps`` for the rulings. ``address`` is the local candidate's base, where
+        it is known.
+        """
+        return explain(self, address, local, remote)
+
     def _by_interface(self, address: InterfaceAddress) -> Ruling | None:
         name, ip = address.interface, address.ip
         settings = self.interfaces
@@ -141,11 +164,6 @@ class Policy(Section):
         if (index := _index_of(ip, self.addresses.include)) is not None:
             return Ruling(True, f"addresses.include[{index}]: {self.addresses.include[index]}")
         return Ruling(False, f"addresses.include: no block holds {address.host}")
-
-
-def vpn_glob(name: str) -> str | None:
-    """The first of VPN_NAMES that matches an interface's name, or None."""
-    return next((glob for glob in VPN_NAMES if fnmatchcase(name, glob)), None)
 
 
 def _by_kind(candidate: Candidate, lists: Policy | Advertise, prefix: str) -> Ruling:

@@ -42,7 +42,7 @@ class TypePreferences(Section):
 
 
 class DirectDirections(Section):
-    """Direction preferences of host, peer-reflexive and relayed TCP candidates, 0 to 7, all different (RFC 6544 s4.2)."""
+    """Direction preferences of the other TCP candidates, 0 to 7, all different (RFC 6544 s4.2)."""
 
     active: DirectionPreference = Field(default=6, description="Active candidates.")
     passive: DirectionPreference = Field(default=4, description="Passive candidates.")
@@ -72,7 +72,9 @@ class Preferences(Section):
     types: TypePreferences = Field(default=TypePreferences(), description="Type preferences by transport.")
     directions: Directions = Field(default=Directions(), description="Direction preferences of TCP candidates.")
     interfaces: tuple[Glob, ...] = Field(
-        default=(), description="Interface names, the best first; names that match no pattern come last."
+        default=(),
+        max_length=256,
+        description="Interface names, the best first; names that match no pattern come last.",
     )
 
     @cached_property

@@ -5,6 +5,7 @@ Spans of time are seconds, sizes are bytes.
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -28,6 +29,10 @@ ALL_TCP_TYPES = (TcpType.ACTIVE, TcpType.PASSIVE, TcpType.SO)
 ALL_FAMILIES = (AddressFamily.IPV4, AddressFamily.IPV6)
 
 
+VPN_NAMES = ("tun*", "tap*", "wg*", "utun*", "ppp*", "ipsec*", "tailscale*", "zt*")
+"""Globs of interface names that look like a VPN's."""
+
+
 class Section(BaseModel):
     """A mapping of the policy file: immutable, and without unknown keys."""
 
@@ -38,8 +43,10 @@ class Section(BaseModel):
 class Interfaces(Section):
     """Which interfaces are gathered from. Patterns are case-sensitive globs: `*`, `?`, `[abc]`."""
 
-    include: tuple[Glob, ...] = Field(default=("*",), description="Names that may be used.")
-    exclude: tuple[Glob, ...] = Field(default=(), description="Names that may not be used; goes before `include`.")
+    include: tuple[Glob, ...] = Field(default=("*",), max_length=256, description="Names that may be used.")
+    exclude: tuple[Glob, ...] = Field(
+        default=(), max_length=256, description="Names that may not be used; goes before `include`."
+    )
     loopback: Flag = Field(default=False, description="Use loopback addresses (127.0.0.0/8, ::1).")
     link_local: Flag = Field(default=False, description="Use link-local addresses (169.254.0.0/16, fe80::/10).")
     vpn: Flag = Field(
@@ -49,6 +56,11 @@ class Interfaces(Section):
         default=False,
         description="Use only the addresses that the system's default routes leave by (RFC 8828 s5.2, mode 2).",
     )
+
+
+def vpn_glob(name: str) -> str | None:
+    """The first of VPN_NAMES that matches an interface's name, or None."""
+    return next((glob for glob in VPN_NAMES if fnmatchcase(name, glob)), None)
 
 
 class Addresses(Section):

@@ -77,16 +77,16 @@ _URI_SHAPE = 'write "stun:host:port" or "turn:host:port?transport=udp"; an IPv6 
 def parse_server_uri(text: str) -> ServerUri:
     """Parse a ``stun:``, ``stuns:``, ``turn:`` or ``turns:`` URI.
 
-    Raises PydanticCustomError (a ValueError) that says what would be right. The text is not quoted when it
-    may hold a password.
+    Raises PydanticCustomError (a ValueError) that says what would be right. The text as a whole is not quoted:
+    people do write passwords into URIs.
     """
     if "@" in text:
         raise wrong("a server's URI holds no user name or password", "use the keys username and password")
     if "//" in text:
-        raise wrong(f"{text!r} has slashes", 'write "turn:host", without "//" (RFC 7065 s3.1)')
+        raise wrong("the URI of a server has no slashes", 'write "turn:host", without "//" (RFC 7065 s3.1)')
     match = _URI.match(text)
     if match is None:
-        raise wrong(f"{text!r} is not the URI of a STUN or TURN server", _URI_SHAPE)
+        raise wrong("not the URI of a STUN or TURN server", _URI_SHAPE)
     try:
         scheme = Scheme(match["scheme"].lower())
     except ValueError:
