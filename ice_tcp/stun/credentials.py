@@ -66,12 +66,15 @@ def nonce_cookie(features: SecurityFeature) -> bytes:
 class IntegrityKey:
     """An HMAC key with the work done that all its messages share. Make one per password and keep it."""
 
-    __slots__ = ("_key", "_sha1", "_sha256")
+    __slots__ = ("_key", "_sha256", "sha1")
+
+    sha1: Callable[[bytes], bytes]
+    """HMAC-SHA1 of a text, 20 bytes (RFC 8489 s14.5)."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-        self._sha1 = _pads(hashlib.sha1, key)
-        self._sha256: tuple[_Hash, _Hash] | None = None
+        self.sha1 = _hmac(hashlib.sha1, key)
+        self._sha256: Callable[[bytes], bytes] | None = None
 
     @classmethod
     def short_term(cls, password: str) -> IntegrityKey:
@@ -94,29 +97,27 @@ class IntegrityKey:
             return cls(hashlib.md5(text, usedforsecurity=False).digest())
         return cls(hashlib.sha256(text).digest())
 
-    def sha1(self, text: bytes) -> bytes:
-        """HMAC-SHA1 of ``text``, 20 bytes (RFC 8489 s14.5)."""
-        return _digest(self._sha1, text)
-
     def sha256(self, text: bytes) -> bytes:
         """HMAC-SHA256 of ``text``, 32 bytes (RFC 8489 s14.6)."""
         if self._sha256 is None:
-            self._sha256 = _pads(hashlib.sha256, self._key)
-        return _digest(self._sha256, text)
+            self._sha256 = _hmac(hashlib.sha256, self._key)
+        return self._sha256(text)
 
 
-def _pads(new: Callable[[bytes], _Hash], key: bytes) -> tuple[_Hash, _Hash]:
-    """The inner and the outer hash of HMAC after their first block (RFC 2104 s4); copying them is cheap."""
+def _hmac(new: Callable[[bytes], _Hash], key: bytes) -> Callable[[bytes], bytes]:
+    """HMAC (RFC 2104) under ``key``, with the first blocks of both hashes done once: copies of them are cheap."""
     block = (key if len(key) <= _BLOCK else new(key).digest()).ljust(_BLOCK, b"\0")
-    return new(block.translate(_INNER_PAD)), new(block.translate(_OUTER_PAD))
+    copy_inner = new(block.translate(_INNER_PAD)).copy
+    copy_outer = new(block.translate(_OUTER_PAD)).copy
 
+    def digest(text: bytes) -> bytes:
+        inner = copy_inner()
+        inner.update(text)
+        outer = copy_outer()
+        outer.update(inner.digest())
+        return outer.digest()
 
-def _digest(pads: tuple[_Hash, _Hash], text: bytes) -> bytes:
-    inner = pads[0].copy()
-    inner.update(text)
-    outer = pads[1].copy()
-    outer.update(inner.digest())
-    return outer.digest()
+    return digest
 
 
 def _unquoted(text: str) -> str:

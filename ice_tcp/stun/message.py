@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
+import struct
 from binascii import crc32
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
-from struct import Struct
+from hmac import compare_digest
 from typing import Generic, TypeVar, overload
 
 from ice_tcp.stun import values
@@ -25,11 +25,10 @@ from ice_tcp.stun.values import MAGIC_COOKIE, Address
 KNOWN: frozenset[int] = frozenset(int(type_) for type_ in AttributeType)
 """The attribute types that this codec understands."""
 
-_HEADER = Struct("!HHI")
-_TLV = Struct("!HH")
+_HEADER = struct.Struct("!HHI12s")
+_TLV = struct.Struct("!HH")
 _pack_tlv = _TLV.pack
 _unpack_tlv = _TLV.unpack_from
-_HEADER_SIZE = 20
 _LARGEST_BODY = 0xFFFF - 68  # integrity and FINGERPRINT need 68 bytes
 _COOKIE = MAGIC_COOKIE.to_bytes(4, "big")
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
@@ -39,11 +38,12 @@ _USE_CANDIDATE = int(AttributeType.USE_CANDIDATE)
 _SHA1 = int(AttributeType.MESSAGE_INTEGRITY)
 _SHA256 = int(AttributeType.MESSAGE_INTEGRITY_SHA256)
 _FINGERPRINT = int(AttributeType.FINGERPRINT)
-_TRAILERS = frozenset((_SHA1, _SHA256, _FINGERPRINT))
+_ORDINARY = KNOWN - {_SHA1, _SHA256, _FINGERPRINT}
+_SHA256_SIZES = (16, 20, 24, 28, 32)  # RFC 8489 s14.6
 
 _SHA1_HEADER = _pack_tlv(_SHA1, 20)
 _SHA256_HEADER = _pack_tlv(_SHA256, 32)
-_FINGERPRINT_ATTRIBUTE = Struct("!HHI")
+_FINGERPRINT_ATTRIBUTE = struct.Struct("!HHI")
 
 # Looking up a member of an enumeration takes longer than comparing it
 _SHA1_ONLY = Integrity.SHA1
@@ -55,10 +55,10 @@ T = TypeVar("T")
 def is_stun(data: bytes | bytearray | memoryview) -> bool:
     """Whether ``data`` is shaped as one whole STUN message (RFC 8489 s6.3, RFC 7983 s7): cheap, and no proof."""
     size = len(data)
-    if size < _HEADER_SIZE or data[0] > 3:
+    if size < _HEADER.size or data[0] > 0x3F:
         return False
-    _type, length, cookie = _HEADER.unpack_from(data)
-    return bool(cookie == MAGIC_COOKIE and length == size - _HEADER_SIZE and not length & 3)
+    _, length, cookie, _ = _HEADER.unpack_from(data)
+    return bool(cookie == MAGIC_COOKIE and length == size - 20 and not length & 3)
 
 
 def decode(data: bytes) -> Message:
@@ -88,14 +88,15 @@ def encode(
     if len(transaction_id) != 12:
         raise ValueError(f"a transaction id has 12 bytes, not {len(transaction_id)}")
     parts = [_COOKIE, transaction_id]
-    for type_, value in attributes:
-        size = len(value)
-        if size > 0xFFFF:
-            raise ValueError(f"attribute 0x{type_:04x} has {size} bytes")
-        parts.append(_pack_tlv(type_, size))
-        parts.append(value)
-        if size & 3:
-            parts.append(_PADDING[size & 3])
+    try:
+        for type_, value in attributes:
+            size = len(value)
+            parts.append(_pack_tlv(type_, size))
+            parts.append(value)
+            if size & 3:
+                parts.append(_PADDING[size & 3])
+    except struct.error:
+        raise ValueError(f"attribute type {type_} or length {size} is not a number of 16 bits") from None
     body = b"".join(parts)
     # ``body`` begins with 16 bytes of header, which the length does not count (RFC 8489 s5)
     size = len(body) - 16
@@ -171,6 +172,7 @@ class Message:
         "message_class",
         "method",
         "transaction_id",
+        "unknown_required",
     )
 
     message_class: MessageClass
@@ -179,37 +181,49 @@ class Message:
     transaction_id: bytes
     """12 bytes."""
     attributes: dict[int, bytes]
+    unknown_required: tuple[int, ...]
+    """Types that one must understand to process the message, but this codec does not: answer 420."""
     has_fingerprint: bool
     """FINGERPRINT is there, and right."""
 
     def __init__(self, data: bytes) -> None:
         size = len(data)
-        if size < _HEADER_SIZE:
+        if size < _HEADER.size:
             raise DecodeError(f"{size} bytes are no STUN header")
-        type_, length, cookie = _HEADER.unpack_from(data)
+        type_, length, cookie, self.transaction_id = _HEADER.unpack_from(data)
         if type_ > 0x3FFF or cookie != MAGIC_COOKIE:
             raise DecodeError("no STUN: wrong first bits or magic cookie")
-        if length != size - _HEADER_SIZE or length & 3:
+        if length != size - 20 or length & 3:
             raise DecodeError(f"STUN length {length} in a message of {size} bytes")
         self._data = data
         self.message_class, self.method = _split_type(type_)
-        self.transaction_id = data[8:20]
+        self.attributes = attributes = {}
+        self.unknown_required = ()
         self.has_fingerprint = False
         self._sha1_at = self._sha256_at = 0
-        self.attributes = attributes = {}
-        at = _HEADER_SIZE
+        sealed = False
+        at = 20
         while at < size:
             kind, length = _unpack_tlv(data, at)
-            end = at + 4 + length
-            if end > size:
-                raise _cut_short(kind, at)
-            if kind in _TRAILERS:
-                self._read_trailers(at)
-                break
-            # RFC 8489 s14: of duplicates the first counts
-            if kind not in attributes:
-                attributes[kind] = data[at + 4 : end]
-            at = end + (-length & 3)
+            at += 4
+            if kind in _ORDINARY:
+                # RFC 8489 s14: of duplicates the first counts. s9: after integrity nothing is authenticated.
+                if kind not in attributes and not sealed:
+                    attributes[kind] = data[at : at + length]
+            elif kind == _FINGERPRINT:
+                self._read_fingerprint(at, length)
+            elif kind in (_SHA1, _SHA256):
+                # RFC 8489 s9: MESSAGE-INTEGRITY-SHA256 may follow MESSAGE-INTEGRITY, but not the other way round
+                if kind not in attributes and _SHA256 not in attributes:
+                    sealed = True
+                    self._read_integrity(kind, at, length)
+            elif kind not in attributes and not sealed:
+                attributes[kind] = data[at : at + length]
+                if kind < COMPREHENSION_OPTIONAL:
+                    self.unknown_required += (kind,)
+            at += (length + 3) & ~3
+        if at != size:
+            raise DecodeError(f"the last attribute is {at - size} bytes longer than the message")
 
     username = _Typed(AttributeType.USERNAME, values.parse_text)
     userhash = _Typed(AttributeType.USERHASH, values.parse_userhash)
@@ -277,11 +291,6 @@ class Message:
         """What the nonce's cookie announces; None without one (RFC 8489 s9.2)."""
         return security_features(self.attributes.get(AttributeType.NONCE, b""))
 
-    @property
-    def unknown_required(self) -> tuple[int, ...]:
-        """Types that one must understand to process the message, but this codec does not: answer 420."""
-        return () if self.attributes.keys() <= KNOWN else self.not_understood(KNOWN)
-
     def not_understood(self, understood: AbstractSet[int]) -> tuple[int, ...]:
         """As `unknown_required`, for those who understand less, e.g. a server without RFC 5780."""
         return tuple(type_ for type_ in self.attributes if type_ < COMPREHENSION_OPTIONAL and type_ not in understood)
@@ -292,13 +301,16 @@ class Message:
         The stronger of the integrity attributes counts; False without any. ``shortest_sha256``: bytes, 16 to 32,
         for usages that allow MESSAGE-INTEGRITY-SHA256 to be truncated (RFC 8489 s14.6).
         """
-        if self._sha256_at:
+        data = self._data
+        # The text is the message before the attribute, its length as if that were the last one (RFC 8489 s14.5)
+        if at := self._sha256_at:
             received = self.attributes[_SHA256]
             size = len(received)
-            expected = key.sha256(self._integrity_text(self._sha256_at, size))
-            return size >= shortest_sha256 and hmac.compare_digest(received, expected[:size])
-        if self._sha1_at:
-            return hmac.compare_digest(self.attributes[_SHA1], key.sha1(self._integrity_text(self._sha1_at, 20)))
+            expected = key.sha256(data[:2] + (at - 16 + size).to_bytes(2, "big") + data[4:at])
+            return size >= shortest_sha256 and compare_digest(received, expected[:size])
+        if at := self._sha1_at:
+            expected = key.sha1(data[:2] + (at + 4).to_bytes(2, "big") + data[4:at])
+            return compare_digest(self.attributes[_SHA1], expected)
         return False
 
     def values(self, type_: int) -> tuple[bytes, ...]:
@@ -306,7 +318,7 @@ class Message:
         addresses (RFC 8656 s9.1, s7.3). Parse them with the functions of `ice_tcp.stun.values`."""
         found = []
         data = self._data
-        at, end = _HEADER_SIZE, self._sha1_at or self._sha256_at or len(data)
+        at, end = 20, self._sha1_at or self._sha256_at or len(data)
         while at < end:
             kind, length = _unpack_tlv(data, at)
             if kind == type_:
@@ -318,47 +330,26 @@ class Message:
         names = [AttributeType(type_).name if type_ in KNOWN else f"0x{type_:04x}" for type_ in self.attributes]
         return f"<{self.message_class.name} method={self.method} id={self.transaction_id.hex()} {' '.join(names)}>"
 
-    def _integrity_text(self, at: int, size: int) -> bytes:
-        """What is authenticated, its length as if integrity of ``size`` bytes at ``at`` were the last attribute."""
+    def _read_integrity(self, kind: int, at: int, length: int) -> None:
+        if kind == _SHA1:
+            if length != 20:
+                raise DecodeError(f"MESSAGE-INTEGRITY has {length} bytes, not 20")
+            self._sha1_at = at - 4
+        else:
+            if length not in _SHA256_SIZES:
+                raise DecodeError(f"MESSAGE-INTEGRITY-SHA256 has {length} bytes, not 16, 20, 24, 28 or 32")
+            self._sha256_at = at - 4
+        self.attributes[kind] = self._data[at : at + length]
+
+    def _read_fingerprint(self, at: int, length: int) -> None:
         data = self._data
-        return data[:2] + (at - 16 + size).to_bytes(2, "big") + data[4:at]
-
-    def _read_trailers(self, at: int) -> None:
-        """Read from the first of the attributes that end what is authenticated.
-
-        RFC 8489 s9: after MESSAGE-INTEGRITY only MESSAGE-INTEGRITY-SHA256 and FINGERPRINT count, after
-        MESSAGE-INTEGRITY-SHA256 only FINGERPRINT.
-        """
-        data = self._data
-        size = len(data)
-        while at < size:
-            kind, length = _unpack_tlv(data, at)
-            end = at + 4 + length
-            if end > size:
-                raise _cut_short(kind, at)
-            if kind == _SHA1:
-                if not self._sha1_at and not self._sha256_at:
-                    if length != 20:
-                        raise DecodeError(f"MESSAGE-INTEGRITY has {length} bytes, not 20")
-                    self._sha1_at = at
-                    self.attributes[_SHA1] = data[at + 4 : end]
-            elif kind == _FINGERPRINT:
-                if length != 4 or end != size:
-                    raise DecodeError("FINGERPRINT is not the last attribute, or has not 4 bytes (RFC 8489 s14.7)")
-                if int.from_bytes(data[at + 4 :], "big") != crc32(data[:at]) ^ _FINGERPRINT_XOR:
-                    raise DecodeError("wrong FINGERPRINT")
-                self.attributes[_FINGERPRINT] = data[at + 4 :]
-                self.has_fingerprint = True
-            elif kind == _SHA256 and not self._sha256_at:
-                if not 16 <= length <= 32 or length & 3:
-                    raise DecodeError(f"MESSAGE-INTEGRITY-SHA256 has {length} bytes (RFC 8489 s14.6)")
-                self._sha256_at = at
-                self.attributes[_SHA256] = data[at + 4 : end]
-            at = end + (-length & 3)
-
-
-def _cut_short(kind: int, at: int) -> DecodeError:
-    return DecodeError(f"attribute 0x{kind:04x} at byte {at} is longer than the message")
+        if length != 4 or at + 4 != len(data):
+            raise DecodeError("FINGERPRINT is not the last attribute, or has not 4 bytes (RFC 8489 s14.7)")
+        value = data[at:]
+        if int.from_bytes(value, "big") != crc32(data[: at - 4]) ^ _FINGERPRINT_XOR:
+            raise DecodeError("wrong FINGERPRINT")
+        self.attributes[_FINGERPRINT] = value
+        self.has_fingerprint = True
 
 
 _CLASSES = tuple(MessageClass)

@@ -118,32 +118,33 @@ def parse_text(value: bytes) -> str:
         raise DecodeError(f"text is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
+# A session has few addresses and meets each in every message; spelling them takes longer than the rest of a check.
+@lru_cache(maxsize=1024)
 def pack_address(host: str, port: int) -> bytes:
     """RFC 8489 s14.1; a zone in ``host`` stays here, it means nothing to others."""
-    packed = _pack_host(host)
+    packed = ipaddress.ip_address(host).packed
     return (b"\0\1" if len(packed) == 4 else b"\0\2") + pack_uint(port, 2) + packed
 
 
+@lru_cache(maxsize=1024)
 def parse_address(value: bytes) -> Address:
-    _address_family(value)
-    return _unpack_address(value[2:])
+    size, family = len(value), value[1:2]
+    if (size, family) not in ((8, b"\1"), (20, b"\2")):
+        raise DecodeError(f"an address has {size} bytes and family 0x{family.hex()}")
+    return str(ipaddress.ip_address(value[4:])), int.from_bytes(value[2:4], "big")
 
 
 def pack_xor_address(host: str, port: int, transaction_id: bytes) -> bytes:
     """RFC 8489 s14.2."""
-    packed = pack_uint(port, 2) + _pack_host(host)
-    plain = int.from_bytes(packed, "big")
-    if len(packed) == 6:
-        return b"\0\1" + (plain ^ _XOR_IPV4).to_bytes(6, "big")
-    return b"\0\2" + (plain ^ _XOR_IPV6 ^ int.from_bytes(transaction_id, "big")).to_bytes(18, "big")
+    address = pack_address(host, port)
+    return _flip_ipv4(address) if len(address) == 8 else _flip_ipv6(address, transaction_id)
 
 
 def parse_xor_address(value: bytes, transaction_id: bytes) -> Address:
-    family = _address_family(value)
-    hidden = int.from_bytes(value[2:], "big")
-    if family == 4:
-        return _unpack_address((hidden ^ _XOR_IPV4).to_bytes(6, "big"))
-    return _unpack_address((hidden ^ _XOR_IPV6 ^ int.from_bytes(transaction_id, "big")).to_bytes(18, "big"))
+    size = len(value)
+    if size == 8:
+        return parse_address(_flip_ipv4(value))
+    return parse_address(_flip_ipv6(value, transaction_id) if size == 20 else value)
 
 
 def pack_family(family: int) -> bytes:
@@ -271,21 +272,12 @@ def parse_domain(value: bytes) -> str:
     return value.decode("ascii")
 
 
-def _address_family(value: bytes) -> int:
-    size = len(value)
-    if size == 8 and value[1] == 1:
-        return 4
-    if size == 20 and value[1] == 2:
-        return 6
-    raise DecodeError(f"an address has {size} bytes and family {value[1] if size > 1 else None}")
-
-
-# A session has few addresses, and meets each in every message; spelling them is the slowest part of a check.
 @lru_cache(maxsize=1024)
-def _pack_host(host: str) -> bytes:
-    return ipaddress.ip_address(host).packed
+def _flip_ipv4(value: bytes) -> bytes:
+    """``value`` with port and address hidden, or shown again; for IPv4 the mask is the same in all messages."""
+    return (int.from_bytes(value, "big") ^ _XOR_IPV4).to_bytes(8, "big")
 
 
-@lru_cache(maxsize=1024)
-def _unpack_address(packed: bytes) -> Address:
-    return str(ipaddress.ip_address(packed[2:])), int.from_bytes(packed[:2], "big")
+def _flip_ipv6(value: bytes, transaction_id: bytes) -> bytes:
+    mask = _XOR_IPV6 ^ int.from_bytes(transaction_id, "big")
+    return (int.from_bytes(value, "big") ^ mask).to_bytes(20, "big")
