@@ -89,6 +89,22 @@ class Peer:
             self.clock.after(self.redial_after, partial(self.connect, self.remote))
 
 
+def unread(data: bytes, source: Endpoint, origin: Origin | None) -> None:
+    """Nobody looks at this socket."""
+
+
+def unaccepted(socket: TcpSocket) -> None:
+    """Nobody takes this connection."""
+
+
+def note_source(seen: list[Endpoint], data: bytes, source: Endpoint, origin: Origin | None) -> None:
+    seen.append(source)
+
+
+def note_data(seen: list[bytes], data: bytes, source: Endpoint, origin: Origin | None) -> None:
+    seen.append(data)
+
+
 def peer(world: World, host: Host, address: str, port: int = 5000, *, listening: bool = True,
          redial_after: float | None = None) -> Peer:  # fmt: skip
     made = Peer(world.clock, host, Endpoint(address, port), redial_after)
