@@ -64,5 +64,9 @@ class IceParameters:
             # The grammar has ice-chars only, but tags with a hyphen are about ("google-ice").
             if not isinstance(option, str) or not _OPTION.match(option):
                 raise ParametersError("ice-options", f"{option!r} is not a tag (RFC 8839 s5.6)")
-        if self.pacing is not None and (isinstance(self.pacing, bool) or not 0 <= self.pacing < 10**10):
+        if self.pacing is not None and not _is_pacing(self.pacing):
             raise ParametersError("ice-pacing", f"{self.pacing!r} is not a number of 1 to 10 digits (RFC 8839 s5.5)")
+
+
+def _is_pacing(value: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**10

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Final
 
 from candidates.candidate import (
@@ -60,8 +61,9 @@ def parse_candidate(text: str) -> Candidate:
         raise CandidateError("candidate", f"{text!r} is not ASCII")
     body = text.rstrip("\r\n")
     tokens = _PREFIX.sub("", body, count=1).split(" ")
-    if len(tokens) < len(_LEADING_FIELDS):
-        raise CandidateError(_LEADING_FIELDS[len(tokens)], "is missing")
+    for name, token in zip_longest(_LEADING_FIELDS, tokens[: len(_LEADING_FIELDS)], fillvalue=""):
+        if not token:
+            raise CandidateError(name, "is missing")
     foundation, component, transport_name, priority, host, port, typ, type_name = tokens[: len(_LEADING_FIELDS)]
     if typ.lower() != "typ":
         raise CandidateError("typ", f"is missing, {typ!r} stands in its place")
