@@ -1,0 +1,229 @@
+"""The check list: which pair is checked next (RFC 8445 s6.1.2.6, s6.1.4)."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterator
+
+from candidates.pairing import PairList
+from ice_tcp.core.context import Context
+from ice_tcp.core.events import PairChanged, PairState
+from ice_tcp.core.pairs import Pair
+from ice_tcp.core.timers import Timer
+from ice_tcp.core.verdicts import Verdict
+
+_ACTIVE = (PairState.WAITING, PairState.IN_PROGRESS)
+
+
+def _held(pair: Pair) -> bool:
+    return pair.state in (PairState.IN_PROGRESS, PairState.SUCCEEDED)
+
+
+def _spent(pair: Pair) -> bool:
+    return pair.state is PairState.FAILED
+
+
+class CheckList:
+    """Pairs in order, their states, the triggered-check queue, and the pace.
+
+    ``perform(pair, now)`` starts the check of a pair; ``startable(pair)`` tells whether that is possible now, which
+    for TCP depends on the outstanding connection attempts. ``ta`` is the agent's pace in seconds.
+    """
+
+    def __init__(
+        self, context: Context, perform: Callable[[Pair, float], None], startable: Callable[[Pair], bool]
+    ) -> None:
+        self._context = context
+        self._perform = perform
+        self._startable = startable
+        self._pairs: PairList[Pair] = PairList(context.policy.limits.pairs, held=_held, spent=_spent)
+        self._triggered: deque[Pair] = deque()
+        self._active: Counter[tuple[str, str]] = Counter()
+        self._succeeded: set[tuple[str, str]] = set()
+        self._tick: Timer | None = None
+        self._checked_at = float("-inf")
+        self.running = False
+        self.ta = context.policy.pacing.ta
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(self._pairs)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def get(self, key: Hashable) -> Pair | None:
+        return self._pairs.get(key)
+
+    @property
+    def alive(self) -> bool:
+        return any(pair.alive for pair in self._pairs)
+
+    def add(self, pair: Pair, now: float) -> bool:
+        """Whether the pair found its place; for lack of room or of priority it may not."""
+        added = self._pairs.add(pair)
+        for dropped in added.dropped:
+            self._leave(dropped, Verdict.PRUNED)
+        if not added.kept:
+            return False
+        self._tell(pair)
+        if self.running:
+            if pair.foundation in self._succeeded or not self._active[pair.foundation]:
+                self._move(pair, PairState.WAITING)
+            self.wake(now)
+        return True
+
+    def start(self, now: float) -> None:
+        """Set the initial states (RFC 8445 s6.1.2.6) and begin."""
+        self.running = True
+        for pair in sorted(self._pairs, key=lambda pair: pair.component):
+            if pair.state is PairState.FROZEN and not self._active[pair.foundation]:
+                self._move(pair, PairState.WAITING)
+        self.wake(now)
+
+    def stop(self) -> None:
+        self.running = False
+        self._triggered.clear()
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+
+    def trigger(self, pair: Pair, now: float, *, at_once: bool) -> None:
+        """Put the pair at the end of the triggered-check queue (RFC 8445 s6.1.4.1).
+
+        ``at_once``: its path has carried an authenticated message, so a check makes no new NAT binding and
+        does not wait for the pace (docs/deviations.md).
+        """
+        if pair.state is not PairState.SUCCEEDED:
+            self._move(pair, PairState.WAITING)
+        if not self.running:
+            return
+        if at_once and not self._context.policy.pacing.strict:
+            self._perform(pair, now)
+            return
+        if pair not in self._triggered:
+            self._triggered.append(pair)
+        self.wake(now)
+
+    def begin(self, pair: Pair) -> None:
+        """The pair's check is under way."""
+        if pair.state is not PairState.SUCCEEDED:
+            self._move(pair, PairState.IN_PROGRESS)
+
+    def succeed(self, pair: Pair, now: float) -> None:
+        """The check succeeded; pairs of the same foundation thaw (RFC 8445 s7.2.5.3.3)."""
+        pair.verdict = None
+        self._succeeded.add(pair.foundation)
+        self._move(pair, PairState.SUCCEEDED)
+        for other in self._pairs:
+            if other.state is PairState.FROZEN and other.foundation == pair.foundation:
+                self._move(other, PairState.WAITING)
+        self.wake(now)
+
+    def fail(self, pair: Pair, verdict: Verdict, now: float) -> None:
+        pair.verdict = verdict
+        self._move(pair, PairState.FAILED)
+        self.wake(now)
+
+    def wait(self, pair: Pair) -> None:
+        """The pair will be checked again: its connection was lost."""
+        self._move(pair, PairState.WAITING)
+
+    def conclude(self, component: int, keep: Pair) -> list[Pair]:
+        """Remove all other pairs of a component, which has its nominated pair (RFC 8445 s8.1.2)."""
+        removed = [pair for pair in self._pairs if pair.component == component and pair is not keep]
+        for pair in removed:
+            self._pairs.remove(pair)
+            self._leave(pair, Verdict.SUPERSEDED)
+        self._triggered = deque(pair for pair in self._triggered if pair.component != component)
+        return removed
+
+    def remove(self, pair: Pair, verdict: Verdict) -> None:
+        self._pairs.remove(pair)
+        if pair in self._triggered:
+            self._triggered.remove(pair)
+        self._leave(pair, verdict)
+
+    def rerank(self, *, controlling: bool) -> None:
+        """Recompute the priorities after a role switch (RFC 8445 s7.2.5.1)."""
+        for pair in self._pairs:
+            pair.rank(controlling=controlling)
+        self._pairs.reprioritise()
+
+    def wake(self, now: float) -> None:
+        """See to it that the next check goes out when it may."""
+        if not self.running or self._tick is not None or not self._has_work():
+            return
+        earliest = self._checked_at + self.ta
+        if earliest > now:
+            self._tick = self._context.timers.set(earliest, self._reserve)
+        else:
+            self._reserve(now)
+
+    def _reserve(self, now: float) -> None:
+        self._tick = self._context.timers.set(self._context.pacer.reserve(now), self._check_next)
+
+    def _check_next(self, now: float) -> None:
+        later = self._context.pacer.take(now)
+        if later is not None:
+            self._tick = self._context.timers.set(later, self._check_next)
+            return
+        self._tick = None
+        pair = self._choose()
+        if pair is not None:
+            self._checked_at = now
+            self._perform(pair, now)
+            self.wake(now)
+
+    def _has_work(self) -> bool:
+        return any(self._due(pair) and self._startable(pair) for pair in self._triggered) or any(
+            (pair.state is PairState.WAITING or (pair.state is PairState.FROZEN and not self._active[pair.foundation]))
+            and self._startable(pair)
+            for pair in self._pairs
+        )
+
+    def _choose(self) -> Pair | None:
+        """RFC 8445 s6.1.4.2: triggered first, then Waiting by priority, thawing where nothing is Waiting."""
+        for _ in range(len(self._triggered)):
+            pair = self._triggered.popleft()
+            if self._due(pair):
+                if self._startable(pair):
+                    return pair
+                self._triggered.append(pair)
+        return self._waiting() or (self._waiting() if self._thaw() else None)
+
+    def _due(self, pair: Pair) -> bool:
+        return pair.state is PairState.WAITING or pair.nominating
+
+    def _waiting(self) -> Pair | None:
+        return next((pair for pair in self._pairs if pair.state is PairState.WAITING and self._startable(pair)), None)
+
+    def _thaw(self) -> bool:
+        thawed = False
+        for pair in self._pairs:
+            if pair.state is PairState.FROZEN and not self._active[pair.foundation]:
+                self._move(pair, PairState.WAITING)
+                thawed = True
+        return thawed
+
+    def _move(self, pair: Pair, state: PairState) -> None:
+        if pair.state is state:
+            return
+        if pair.state in _ACTIVE:
+            self._active[pair.foundation] -= 1
+        if state in _ACTIVE:
+            self._active[pair.foundation] += 1
+        pair.state = state
+        self._tell(pair)
+
+    def _leave(self, pair: Pair, verdict: Verdict) -> None:
+        if pair.state in _ACTIVE:
+            self._active[pair.foundation] -= 1
+        pair.verdict = pair.verdict or verdict
+        self._context.events.append(
+            PairChanged(pair.id, pair.component, pair.local.candidate, pair.remote, None, pair.verdict)
+        )
+
+    def _tell(self, pair: Pair) -> None:
+        self._context.events.append(
+            PairChanged(pair.id, pair.component, pair.local.candidate, pair.remote, pair.state, pair.verdict)
+        )

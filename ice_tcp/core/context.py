@@ -1,0 +1,40 @@
+"""What the machines of one agent share: policy, randomness, ids, timers and the outgoing messages."""
+
+from __future__ import annotations
+
+import random
+
+from candidates.policy import Policy
+from ice_tcp.core.commands import Command
+from ice_tcp.core.events import Event
+from ice_tcp.core.pacing import Pacer
+from ice_tcp.core.timers import Timers
+from ice_tcp.core.trace import Record, TraceSink
+
+
+class Context:
+    """One an agent, handed to its machines."""
+
+    __slots__ = ("_last_id", "commands", "events", "pacer", "policy", "rng", "timers", "trace")
+
+    def __init__(self, policy: Policy, rng: random.Random, pacer: Pacer, trace: TraceSink | None) -> None:
+        self.policy = policy
+        self.rng = rng
+        self.pacer = pacer
+        self.trace = trace
+        self.timers = Timers()
+        self.commands: list[Command] = []
+        self.events: list[Event] = []
+        self._last_id = 0
+
+    def issue(self) -> int:
+        """A number that names a new socket, listener, stream or pair."""
+        self._last_id += 1
+        return self._last_id
+
+    def transaction_id(self) -> bytes:
+        return self.rng.getrandbits(96).to_bytes(12, "big")
+
+    def note(self, now: float, record: Record) -> None:
+        if self.trace is not None:
+            self.trace(now, record)

@@ -1,0 +1,146 @@
+"""Which valid pair carries data, and which is nominated, and when (RFC 8445 s8.1, s12.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from candidates.candidate import CandidateType, Transport
+from ice_tcp.core.context import Context
+from ice_tcp.core.events import PairState
+from ice_tcp.core.generation import Generation
+from ice_tcp.core.pairs import Pair
+from ice_tcp.core.roles import Roles
+from ice_tcp.core.timers import Timer
+from ice_tcp.core.trace import Nominated
+
+
+class Choices(Protocol):
+    """Who acts on what is chosen here."""
+
+    def use(self, generation: Generation, pair: Pair, now: float) -> None:
+        """Data goes this way from now on."""
+
+    def conclude(self, generation: Generation, pair: Pair, now: float) -> None:
+        """The pair is the nominated one of its component."""
+
+
+class Nomination:
+    """The nomination of one generation.
+
+    Data flows on the best valid pair from the first one on. The controlling side nominates once a component: when
+    no better pair is still alive, or ``nomination.grace`` seconds after the first valid one.
+    """
+
+    __slots__ = ("_choices", "_context", "_generation", "_grace", "_grace_over", "_roles", "selected", "used")
+
+    def __init__(self, context: Context, roles: Roles, generation: Generation, choices: Choices) -> None:
+        self._context = context
+        self._roles = roles
+        self._generation = generation
+        self._choices = choices
+        self._grace: dict[int, Timer] = {}
+        self._grace_over: set[int] = set()
+        self.used: dict[int, Pair] = {}
+        """By component: the pair that carries data."""
+        self.selected: dict[int, Pair] = {}
+        """By component: the nominated pair."""
+
+    def valid(self, pair: Pair, now: float) -> None:
+        """A check of the pair succeeded."""
+        if pair.nominated or (pair.requested and not self._roles.controlling):
+            self._nominated(pair, now)
+            return
+        component = pair.component
+        if component in self.selected:
+            return
+        best = self._best(component)
+        if best is not None and best is not self.used.get(component):
+            self.used[component] = best
+            self._choices.use(self._generation, best, now)
+        self.consider(component, now)
+
+    def requested(self, pair: Pair, now: float) -> None:
+        """The peer's check of the pair carried USE-CANDIDATE (RFC 8445 s7.3.1.5)."""
+        pair.requested = True
+        if pair.state is PairState.SUCCEEDED and not self._roles.controlling:
+            self._nominated(pair, now)
+
+    def failed(self, pair: Pair, now: float) -> None:
+        """A pair is no longer valid, or never will be."""
+        pair.nominating = pair.requested = False
+        component = pair.component
+        if self.used.get(component) is pair and component not in self.selected:
+            del self.used[component]
+            best = self._best(component)
+            if best is not None:
+                self.used[component] = best
+                self._choices.use(self._generation, best, now)
+        self.consider(component, now)
+
+    def consider(self, component: int, now: float) -> None:
+        """Nominate, if we are to and it is time."""
+        if not self._roles.controlling or component in self.selected:
+            return
+        best = self._best(component)
+        if best is None or any(pair.nominating for pair in self._pairs(component)):
+            return
+        if component in self._grace_over or not self._better_may_come(best):
+            self._nominate(best, now)
+        elif component not in self._grace:
+            self._grace[component] = self._context.timers.set(
+                now + self._context.policy.nomination.grace, lambda at: self._end_grace(component, at)
+            )
+
+    def consider_all(self, now: float) -> None:
+        """Something else changed that nomination waits for."""
+        for component in list(self.used):
+            self.consider(component, now)
+
+    def stop(self) -> None:
+        for timer in self._grace.values():
+            timer.cancel()
+        self._grace.clear()
+
+    def _end_grace(self, component: int, now: float) -> None:
+        self._grace_over.add(component)
+        self.consider(component, now)
+
+    def _better_may_come(self, best: Pair) -> bool:
+        if _is_unbeatable(best):
+            return False
+        if not (self._generation.remote_done and self._generation.gathered):
+            return True
+        return any(pair.alive and pair.priority > best.priority for pair in self._pairs(best.component))
+
+    def _nominate(self, pair: Pair, now: float) -> None:
+        pair.nominating = True
+        self._context.note(now, Nominated(pair.id, pair.component))
+        # The path carried an authenticated message: a check on it makes no new binding.
+        self._generation.checklist.trigger(pair, now, at_once=True)
+
+    def _nominated(self, pair: Pair, now: float) -> None:
+        component = pair.component
+        current = self.selected.get(component)
+        if current is pair or (current is not None and current.priority >= pair.priority):
+            # RFC 8445 s8.1.1: of several nominated pairs, from a peer of RFC 5245, the highest priority counts.
+            return
+        pair.nominated = True
+        pair.nominating = False
+        if current is not None:
+            current.nominated = False
+        self.selected[component] = pair
+        self.used[component] = pair
+        self._choices.conclude(self._generation, pair, now)
+
+    def _best(self, component: int) -> Pair | None:
+        return next((pair for pair in self._pairs(component) if pair.state is PairState.SUCCEEDED), None)
+
+    def _pairs(self, component: int) -> Iterator[Pair]:
+        return (pair for pair in self._generation.checklist if pair.component == component)
+
+
+def _is_unbeatable(pair: Pair) -> bool:
+    """A direct UDP path between host candidates: whatever may still come is no better kind of path."""
+    local, remote = pair.local.candidate, pair.remote
+    return local.transport is Transport.UDP and local.type is remote.type is CandidateType.HOST

@@ -1,0 +1,59 @@
+"""Timers of one agent: instants on the caller's clock, and what to do then."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+
+class Timer:
+    """One instant. Cancel it, or let it expire; it does not repeat."""
+
+    __slots__ = ("_action", "at")
+
+    def __init__(self, at: float, action: Callable[[float], None]) -> None:
+        self.at = at
+        self._action: Callable[[float], None] | None = action
+
+    def cancel(self) -> None:
+        self._action = None
+
+    @property
+    def pending(self) -> bool:
+        return self._action is not None
+
+    def expire(self, now: float) -> None:
+        action, self._action = self._action, None
+        if action is not None:
+            action(now)
+
+
+class Timers:
+    """All pending timers, earliest first; of equal ones, the first set first."""
+
+    __slots__ = ("_count", "_heap")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._count = 0
+
+    def set(self, at: float, action: Callable[[float], None]) -> Timer:
+        timer = Timer(at, action)
+        self._count += 1
+        heapq.heappush(self._heap, (at, self._count, timer))
+        return timer
+
+    def next_at(self) -> float | None:
+        while self._heap and not self._heap[0][2].pending:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def expire(self, now: float) -> None:
+        """Run what is due. What that sets for ``now`` or earlier runs too, after it."""
+        while (at := self.next_at()) is not None and at <= now:
+            heapq.heappop(self._heap)[2].expire(now)
+
+    def clear(self) -> None:
+        for _, _, timer in self._heap:
+            timer.cancel()
+        self._heap.clear()
