@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Final
 
-from candidates.candidate import Candidate, CandidateType, InterfaceAddress, TcpType, Transport
+from candidates.candidate import CandidateType, InterfaceAddress, TcpType, Transport
 
 _TYPE_SHIFT: Final = 24
 _MAX_UDP_LOCAL_PREFERENCE: Final = 2**16 - 1
@@ -107,6 +107,8 @@ def candidate_priority(
 ) -> int:
     """The priority of a candidate, 1 to 2**31 - 1 (RFC 8445 s5.1.2.1, RFC 6544 s4.2).
 
+    With the peer-reflexive type it is the PRIORITY of the checks that a base sends (RFC 8445 s7.1.1).
+
     ``rank`` tells candidates apart that are alike in everything else: 0 for the best address of the host (see
     ``rank_addresses``) or the best server, 1 for the next; at most 65534 for UDP and 8190 for TCP.
 
@@ -123,16 +125,6 @@ def candidate_priority(
     if tcptype is not None:
         local_preference += preferences.direction_preference(type, tcptype) << _DIRECTION_SHIFT
     return (preferences.type_preference(type, transport) << _TYPE_SHIFT) + (local_preference << 8) + 256 - component
-
-
-def peer_reflexive_priority(candidate: Candidate, preferences: Preferences = DEFAULT) -> int:
-    """What goes into the PRIORITY attribute of checks sent from a local candidate (RFC 8445 s7.1.1).
-
-    It is the candidate's own priority with the type preference of peer-reflexive candidates; if the peer sees
-    another address than the candidate's, this is the priority of the candidate that it learns.
-    """
-    preference = preferences.type_preference(CandidateType.PRFLX, candidate.transport)
-    return (preference << _TYPE_SHIFT) + (candidate.priority & ((1 << _TYPE_SHIFT) - 1))
 
 
 def pair_priority(controlling: int, controlled: int) -> int:

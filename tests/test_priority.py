@@ -17,7 +17,6 @@ from candidates.candidate import (
     InterfaceAddress,
     TcpType,
     Transport,
-    TransportAddress,
 )
 from candidates.priority import (
     DEFAULT,
@@ -26,7 +25,6 @@ from candidates.priority import (
     TypePreferences,
     candidate_priority,
     pair_priority,
-    peer_reflexive_priority,
     rank_addresses,
 )
 from candidates.sdp import parse_description
@@ -85,6 +83,17 @@ class TestCandidatePriority:
             rank=rank,
             preferences=RECOMMENDED,
         )
+
+    @pytest.mark.parametrize(("transport", "tcptype"), KINDS)
+    def test_checks_of_a_base_differ_from_it_in_type_preference_only(
+        self, transport: Transport, tcptype: TcpType | None
+    ) -> None:
+        host, prflx = (
+            candidate_priority(type=kind, transport=transport, tcptype=tcptype, component=2, rank=3)
+            for kind in (CandidateType.HOST, CandidateType.PRFLX)
+        )
+        assert host % 2**24 == prflx % 2**24
+        assert prflx >> 24 == DEFAULT.type_preference(CandidateType.PRFLX, transport)
 
     def test_by_default_udp_before_tcp_and_relays_last(self) -> None:
         kinds = sorted(
@@ -145,22 +154,6 @@ class TestCandidatePriority:
             candidate_priority(
                 type=CandidateType.HOST, transport=transport, tcptype=tcptype, component=component, rank=rank
             )
-
-
-class TestPeerReflexivePriority:
-    @pytest.mark.parametrize(("transport", "tcptype"), KINDS)
-    @pytest.mark.parametrize("type", [CandidateType.HOST, CandidateType.RELAY])
-    def test_is_that_of_the_peer_reflexive_candidate_on_the_same_base(
-        self,
-        type: CandidateType,  # noqa: A002 - the RFC's word
-        transport: Transport,
-        tcptype: TcpType | None,
-    ) -> None:
-        priority = candidate_priority(type=type, transport=transport, tcptype=tcptype, component=2, rank=3)
-        candidate = Candidate("1", 2, transport, priority, TransportAddress("192.0.2.1", 9), type, tcptype=tcptype)
-        assert peer_reflexive_priority(candidate) == candidate_priority(
-            type=CandidateType.PRFLX, transport=transport, tcptype=tcptype, component=2, rank=3
-        )
 
 
 class TestPairPriority:
