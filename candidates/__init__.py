@@ -1,0 +1,110 @@
+"""What ICE candidates are, how they are written, ranked and paired, and which of them a deployment allows.
+
+Pure knowledge: nothing here does I/O. See ``candidates.sdp`` for text, ``candidates.pairing`` for check lists and
+``candidates.policy`` for the policy file.
+"""
+
+from candidates.candidate import (
+    DISCARD_PORT,
+    Candidate,
+    CandidateError,
+    CandidateType,
+    InterfaceAddress,
+    TcpType,
+    Transport,
+    TransportAddress,
+)
+from candidates.foundation import Foundations
+from candidates.pairing import (
+    PAIRABLE,
+    CandidatePair,
+    DroppedPair,
+    FormedPairs,
+    PairAdded,
+    PairList,
+    Refusal,
+    form_pairs,
+    pair_key,
+    refusal,
+)
+from candidates.parameters import (
+    DEFAULT_PACING,
+    OPTION_ICE2,
+    OPTION_RENOMINATION,
+    OPTION_TRICKLE,
+    IceParameters,
+    ParametersError,
+)
+from candidates.policy import Policy, PolicyError, Problem, Ruling, load_policy, policy_schema
+from candidates.priority import (
+    DirectionPreferences,
+    Preferences,
+    TypePreferences,
+    candidate_priority,
+    pair_priority,
+    rank_addresses,
+)
+from candidates.sdp import (
+    END_OF_CANDIDATES,
+    IceDescription,
+    UnknownTransportError,
+    UnknownTypeError,
+    UnsupportedCandidateError,
+    format_candidate,
+    format_description,
+    format_parameters,
+    may_use,
+    parse_candidate,
+    parse_description,
+)
+
+__all__ = [
+    "DEFAULT_PACING",
+    "DISCARD_PORT",
+    "END_OF_CANDIDATES",
+    "OPTION_ICE2",
+    "OPTION_RENOMINATION",
+    "OPTION_TRICKLE",
+    "PAIRABLE",
+    "Candidate",
+    "CandidateError",
+    "CandidatePair",
+    "CandidateType",
+    "DirectionPreferences",
+    "DroppedPair",
+    "FormedPairs",
+    "Foundations",
+    "IceDescription",
+    "IceParameters",
+    "InterfaceAddress",
+    "PairAdded",
+    "PairList",
+    "ParametersError",
+    "Policy",
+    "PolicyError",
+    "Preferences",
+    "Problem",
+    "Refusal",
+    "Ruling",
+    "TcpType",
+    "Transport",
+    "TransportAddress",
+    "TypePreferences",
+    "UnknownTransportError",
+    "UnknownTypeError",
+    "UnsupportedCandidateError",
+    "candidate_priority",
+    "form_pairs",
+    "format_candidate",
+    "format_description",
+    "format_parameters",
+    "load_policy",
+    "may_use",
+    "pair_key",
+    "pair_priority",
+    "parse_candidate",
+    "parse_description",
+    "policy_schema",
+    "rank_addresses",
+    "refusal",
+]
