@@ -13,26 +13,15 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from ice_tcp.framing import MAX_FRAME_BYTES, Buffer, FrameQueue, FrameSplitter
+from ice_tcp.stun import is_stun
 
-MAGIC_COOKIE = b"\x21\x12\xa4\x42"
-_STUN_HEADER_BYTES = 20
+# RFC 7983 s7, RFC 8489 s5: most data is told from STUN by these four bytes, the rest by `is_stun`.
+_COOKIE = b"\x21\x12\xa4\x42"
 _COOKIE_END = 8
+_STUN_HEADER_BYTES = 20
 
 STUN_QUEUE_BYTES = 64 * 1024
 """STUN that waits for a peer that does not read; more is dropped, as the network would."""
-
-
-def resembles_stun(packet: Buffer) -> bool:
-    """Whether a whole packet is to be taken for STUN rather than DTLS, RTP or other data (RFC 7983 s7, RFC 8489 s5).
-
-    First two bits zero, the magic cookie, and a length that is a multiple of four and equals what follows the header.
-    """
-    return (
-        packet[4:8] == MAGIC_COOKIE
-        and packet[0] < 0x40
-        and (packet[2] << 8 | packet[3]) == len(packet) - _STUN_HEADER_BYTES
-        and not packet[3] & 3
-    )
 
 
 class StreamFault(StrEnum):
@@ -102,7 +91,7 @@ class StreamPath:
         data: list[bytes] = []
         size = 0
         for packet in packets:
-            if packet[4:8] == MAGIC_COOKIE and resembles_stun(packet):
+            if packet[4:8] == _COOKIE and is_stun(packet):
                 stun.append(packet)
             else:
                 data.append(packet)
@@ -120,13 +109,13 @@ class StreamPath:
     def _starts_with_stun(self, packets: list[bytes]) -> bool:
         """Check the first packet, as soon as its start tells: what is no ICE peer may never complete it."""
         if packets:
-            self._started = resembles_stun(packets[0])
+            self._started = is_stun(packets[0])
             self._not_stun = not self._started
         else:
             frame = self._splitter.unfinished
             if len(frame) >= 2 + _COOKIE_END:
                 rest = (frame[0] << 8 | frame[1]) - _STUN_HEADER_BYTES
-                self._not_stun = frame[2] >= 0x40 or frame[6:10] != MAGIC_COOKIE or (frame[4] << 8 | frame[5]) != rest
+                self._not_stun = frame[2] >= 0x40 or frame[6:10] != _COOKIE or (frame[4] << 8 | frame[5]) != rest
         return not self._not_stun
 
     def admit(self) -> list[bytes]:
@@ -139,6 +128,16 @@ class StreamPath:
     def pending(self) -> int:
         """Bytes that wait to be written."""
         return self._queue.pending
+
+    @property
+    def is_full(self) -> bool:
+        """`send_data` would refuse."""
+        return self._queue.pending >= self._send_limit
+
+    @property
+    def has_room(self) -> bool:
+        """Little enough waits that a sender who was refused may go on."""
+        return self._queue.pending <= self._send_limit // 4
 
     def send_stun(self, message: bytes) -> bool:
         """Queue a STUN message before waiting data; False if it was dropped, because too many wait already."""
@@ -157,19 +156,23 @@ class StreamPath:
             raise ValueError(f"a message of {size} bytes does not fit an RFC 4571 frame of at most {MAX_FRAME_BYTES}")
         if self._queue.pending >= self._send_limit:
             return False
+        self.queue_data(data)
+        return True
+
+    def queue_data(self, data: bytes | memoryview) -> None:
+        """Queue a data packet of at most MAX_FRAME_BYTES, whatever waits already; ``data`` must not change later."""
         self._queue.put(data)
         traffic = self.traffic
         traffic.packets_sent += 1
-        traffic.bytes_sent += size
-        return True
+        traffic.bytes_sent += len(data)
 
     def take(self) -> list[Buffer]:
         """The buffers to write next, at most about 256 KiB, as one gathered write; then call `written`."""
         return self._queue.take()
 
-    def written(self, count: int) -> None:
-        """Of what `take` returned ``count`` bytes were written, possibly none."""
-        self._queue.written(count)
+    def written(self, count: int) -> bool:
+        """Of what `take` returned ``count`` bytes were written, possibly none; return whether that was all of it."""
+        return self._queue.written(count)
 
 
 class DatagramPath:
@@ -198,9 +201,9 @@ class DatagramPath:
             packets = [bytes(datagrams[start : start + segment]) for start in range(0, size, segment)]
         else:
             packets = [bytes(datagrams)]
-        stun = [packet for packet in packets if packet[4:8] == MAGIC_COOKIE and resembles_stun(packet)]
+        stun = [packet for packet in packets if packet[4:8] == _COOKIE and is_stun(packet)]
         if stun:
-            packets = [packet for packet in packets if not resembles_stun(packet)]
+            packets = [packet for packet in packets if not is_stun(packet)]
             size -= sum(map(len, stun))
         if not packets:
             return Received(stun, packets)

@@ -97,7 +97,7 @@ class FrameQueue:
         """Bytes that wait in the first queue."""
         return sum(map(len, self._urgent))
 
-    def put(self, packet: bytes) -> None:
+    def put(self, packet: bytes | memoryview) -> None:
         """Queue a data packet of at most MAX_FRAME_BYTES."""
         size = len(packet)
         self._data += (size.to_bytes(2, "big"), packet)
@@ -131,12 +131,15 @@ class FrameQueue:
         del queue[:index]
         self._batch_bytes = size
 
-    def written(self, count: int) -> None:
-        """``count`` bytes of the last `take` were written; frames that were not begun go back into their queue."""
+    def written(self, count: int) -> bool:
+        """``count`` bytes of the last `take` were written; frames that were not begun go back into their queue.
+
+        Returns whether all of it was written.
+        """
         self.pending -= count
         if count == self._batch_bytes:
             self._batch, self._batch_bytes, self._begun, self._overtaken = [], 0, False, 0
-            return
+            return True
         batch, index = self._batch, 0
         while count >= (size := len(batch[index]) + len(batch[index + 1])):
             count -= size
@@ -150,3 +153,4 @@ class FrameQueue:
         self._urgent[:0] = batch[index : self._overtaken]
         self._data[:0] = batch[max(index, self._overtaken) :]
         self._batch, self._batch_bytes, self._begun, self._overtaken = rest, sum(map(len, rest)), bool(rest), 0
+        return False

@@ -5,14 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ice_tcp.datapath import (
-    MAGIC_COOKIE,
     STUN_QUEUE_BYTES,
     DatagramPath,
     StreamFault,
     StreamPath,
-    resembles_stun,
 )
+from ice_tcp.stun import is_stun
 from tests.test_framing import cut, frame, sizes_strategy
+
+MAGIC_COOKIE = b"\x21\x12\xa4\x42"
 
 
 def stun(attributes: bytes = b"") -> bytes:
@@ -32,14 +33,14 @@ def stream_path(early_limit: int = 1000, send_limit: int = 1000) -> StreamPath:
 
 
 @pytest.mark.parametrize("packet", LOOKALIKES)
-def test_what_only_resembles_stun_is_data(packet: bytes) -> None:
-    assert not resembles_stun(packet)
+def test_what_only_is_stun_is_data(packet: bytes) -> None:
+    assert not is_stun(packet)
 
 
 def test_stun_is_told_by_bits_cookie_and_length() -> None:
-    assert resembles_stun(stun())
-    assert resembles_stun(stun(bytes(8)))
-    assert resembles_stun(memoryview(stun(bytes(8))))
+    assert is_stun(stun())
+    assert is_stun(stun(bytes(8)))
+    assert is_stun(memoryview(stun(bytes(8))))
 
 
 # Streams
@@ -55,8 +56,8 @@ def test_any_split_of_a_stream_tells_stun_from_data(packets: list[bytes], sizes:
         received = path.receive(piece)
         messages += received.stun
         data += received.data
-    assert messages == [packet for packet in packets if resembles_stun(packet)]
-    assert data == [packet for packet in packets if packet and not resembles_stun(packet)]
+    assert messages == [packet for packet in packets if is_stun(packet)]
+    assert data == [packet for packet in packets if packet and not is_stun(packet)]
     assert path.traffic.packets_received == len(data)
     assert path.traffic.bytes_received == sum(map(len, data))
 

@@ -1,0 +1,189 @@
+"""The application data of one component: where it goes, and what came and was not yet asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from ice_tcp.datapath import Traffic
+from ice_tcp.errors import NoPathError
+from ice_tcp.net.datagrams import DatagramSocket
+from ice_tcp.net.sockets import SocketAddress
+
+_MESSAGE_COST = 64
+"""Bytes counted for a waiting message beside its own: a flood of tiny ones is bounded, too."""
+
+
+class Route(Protocol):
+    """Where the data of a component is sent."""
+
+    @property
+    def burst(self) -> int:
+        """Messages since the loop last had its turn."""
+
+    def send_data(self, data: bytes) -> bool:
+        """Send one message; False, and nothing done, if too much waits already."""
+
+
+class DatagramRoute:
+    """One remote address behind a UDP socket; a `Connection` is a route by itself."""
+
+    __slots__ = ("_remote", "_socket", "_traffic")
+
+    def __init__(self, sock: DatagramSocket, remote: SocketAddress, traffic: Traffic) -> None:
+        self._socket = sock
+        self._remote = remote
+        self._traffic = traffic
+
+    @property
+    def burst(self) -> int:
+        return self._socket.burst
+
+    def send_data(self, data: bytes) -> bool:
+        if not self._socket.send_data(data, self._remote):
+            return False
+        traffic = self._traffic
+        traffic.packets_sent += 1
+        traffic.bytes_sent += len(data)
+        return True
+
+    def discard(self) -> None:
+        """Forget what waits to be sent here."""
+        self._socket.discard(self._remote)
+
+
+class Inbox:
+    """Messages that wait for the application, bounded; one reader at a time.
+
+    A source that can be stopped is asked to stop at ``limit`` bytes (`is_full`), and must stop at twice that
+    (`is_overfull`); ``resume`` is called when half of ``limit`` is free again. What cannot be stopped is dropped.
+    """
+
+    __slots__ = ("_bytes", "_end", "_limit", "_messages", "_reader", "_resume", "discarded")
+
+    def __init__(self, limit: int, resume: Callable[[], None]) -> None:
+        self._messages: deque[bytes] = deque()
+        self._bytes = 0
+        self._limit = limit
+        self._resume = resume
+        self._reader: asyncio.Future[None] | None = None
+        self._end: Callable[[], Exception] | None = None
+        self.discarded = 0
+        """Datagrams that were dropped because the application did not read."""
+
+    @property
+    def is_full(self) -> bool:
+        return self._bytes >= self._limit
+
+    @property
+    def is_overfull(self) -> bool:
+        return self._bytes >= 2 * self._limit
+
+    def put(self, messages: list[bytes]) -> None:
+        """Keep messages for the application, and wake it."""
+        self._messages += messages
+        self._bytes += sum(map(len, messages)) + _MESSAGE_COST * len(messages)
+        self._wake()
+
+    def offer(self, messages: list[bytes]) -> None:
+        """Keep messages unless too many wait."""
+        if self._bytes >= self._limit:
+            self.discarded += len(messages)
+        else:
+            self.put(messages)
+
+    async def get(self) -> bytes:
+        """Return the oldest message; wait for one if there is none.
+
+        Raises the error given to `end`, once all messages are taken; RuntimeError if someone else waits already.
+        """
+        while not self._messages:
+            await self._arrival()
+        message = self._messages.popleft()
+        before = self._bytes
+        self._bytes = before - len(message) - _MESSAGE_COST
+        if self._bytes <= self._limit // 2 < before:
+            self._resume()
+        return message
+
+    async def _arrival(self) -> None:
+        if self._end is not None:
+            raise self._end()
+        if self._reader is not None:
+            raise RuntimeError("another recv() waits on this component already")
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    def take_all(self) -> list[bytes]:
+        """Remove and return all messages."""
+        messages = list(self._messages)
+        self._messages.clear()
+        self._bytes = 0
+        return messages
+
+    def end(self, error: Callable[[], Exception] | None) -> None:
+        """Nothing more will come, and this is why; None: something may come again."""
+        self._end = error
+        if error is not None:
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+
+class Outlet:
+    """Sends the application's messages on whatever route there is."""
+
+    __slots__ = ("_end", "_route", "_writers")
+
+    def __init__(self) -> None:
+        self._route: Route | None = None
+        self._writers: list[asyncio.Future[None]] = []
+        self._end: Callable[[], Exception] | None = None
+
+    @property
+    def route(self) -> Route | None:
+        return self._route
+
+    def use(self, route: Route | None) -> None:
+        """Send on this route from now on. Messages that wait for a UDP route that is left are dropped."""
+        if isinstance(self._route, DatagramRoute):
+            self._route.discard()
+        self._route = route
+        self.wake()
+
+    def end(self, error: Callable[[], Exception] | None) -> None:
+        """`send` raises this from now on while there is no route; None: nothing special."""
+        self._end = error
+        self.wake()
+
+    def send_nowait(self, data: bytes) -> bool:
+        """Send one message; False, and nothing done, if too much waits already. Raises as `send`."""
+        if self._route is None:
+            raise self._end() if self._end else NoPathError("there is no path; await connect() first")
+        return self._route.send_data(data)
+
+    async def send(self, data: bytes) -> None:
+        """Send one message, and wait for room if too much waits already.
+
+        Raises NoPathError while there is no route, ValueError for a message that the route cannot carry.
+        """
+        while not self.send_nowait(data):
+            writer = asyncio.get_running_loop().create_future()
+            self._writers.append(writer)
+            try:
+                await writer
+            finally:
+                self._writers.remove(writer)
+
+    def wake(self) -> None:
+        """There may be room again, or none will come."""
+        for writer in self._writers:
+            if not writer.done():
+                writer.set_result(None)

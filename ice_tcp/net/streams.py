@@ -1,0 +1,377 @@
+"""TCP on an asyncio event loop: connections from the first SYN on, and listeners."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from typing import Protocol
+from weakref import WeakKeyDictionary
+
+from candidates.candidate import TransportAddress
+from ice_tcp.core.commands import Failure
+from ice_tcp.datapath import Received, StreamPath
+from ice_tcp.framing import JOIN_BYTES
+from ice_tcp.net.sockets import (
+    LEASES,
+    NetworkError,
+    failure_of,
+    scope_of,
+    socket_address,
+    transport_address,
+)
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds that a closed connection may take to deliver what it was given before."""
+
+_BUFFER_BYTES = 256 * 1024
+_READS_PER_WAKE = 8
+"""A busy connection lets the others have their turn after so many reads."""
+_LAST_READS = 1000
+"""More than the kernel keeps of a connection that was reset."""
+_ACCEPTS_PER_WAKE = 16
+_ACCEPT_PAUSE = 0.1
+"""Seconds without accepting when the process has no descriptor left; the connections wait in the kernel."""
+
+_WOULD_BLOCK = (BlockingIOError, InterruptedError)
+
+_receive_buffers: WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = WeakKeyDictionary()
+
+
+def receive_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
+    """The one buffer that all connections of ``loop`` read into; what is kept of it is copied before the next read."""
+    buffer = _receive_buffers.get(loop)
+    if buffer is None:
+        buffer = _receive_buffers[loop] = memoryview(bytearray(_BUFFER_BYTES))
+    return buffer
+
+
+class StreamHandler(Protocol):
+    """Who owns a `Connection`. After `stream_closed` or `stream_failed` nothing more comes."""
+
+    def stream_connected(self, connection: Connection) -> None: ...
+
+    def stream_received(self, connection: Connection, received: Received) -> None: ...
+
+    def stream_closed(self, connection: Connection) -> None:
+        """The other end closed (FIN); nothing of what it sent is outstanding."""
+
+    def stream_failed(self, connection: Connection, failure: Failure) -> None: ...
+
+    def stream_writable(self, connection: Connection) -> None:
+        """What `Connection.send_data` refused may be tried again."""
+
+    def stream_gone(self, connection: Connection) -> None:
+        """After `close`: the socket is closed."""
+
+
+class Connection:
+    """A TCP connection with its `StreamPath`, from the first SYN on.
+
+    It begins with `connect`, or with `start` if it was accepted, and ends with `close` or `abort`.
+    """
+
+    __slots__ = ("_buffer", "_closing", "_handler", "_lease", "_loop", "_reading", "_scheduled", "_sock", "_timer",
+                 "_writing", "burst", "local", "path", "remote")  # fmt: skip
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, host: str, path: StreamPath, handler: StreamHandler
+    ) -> None:
+        self._loop = loop
+        self._sock = sock
+        self._buffer = receive_buffer(loop)
+        self._handler = handler
+        self.path = path
+        self.local = TransportAddress(host, sock.getsockname()[1])
+        self.remote: TransportAddress | None = None
+        self.burst = 0
+        """Messages since the loop last had its turn."""
+        self._scheduled = False
+        self._writing = False  # waits for the kernel to take more
+        self._reading = False
+        self._closing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._lease = (host, self.local.port)
+        LEASES.take(*self._lease)
+
+    @property
+    def is_open(self) -> bool:
+        return self._sock.fileno() >= 0 and not self._closing
+
+    # Opening
+
+    def connect(self, remote: TransportAddress, timeout: float) -> None:
+        """Send the SYN; answered by ``stream_connected`` or, after ``timeout`` seconds at most, ``stream_failed``."""
+        self.remote = remote
+        try:
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(timeout * 1000)))
+            code = self._sock.connect_ex(socket_address(remote, scope_of(self._sock)))
+        except NetworkError as error:
+            self._fail(error.failure)
+            return
+        except OSError as error:
+            self._fail(failure_of(error.errno))
+            return
+        if code == errno.EINPROGRESS:
+            self._loop.add_writer(self._sock, self._connected)
+            self._writing = True
+        elif code:
+            self._fail(failure_of(code))
+        else:
+            self._connected()
+
+    def _connected(self) -> None:
+        self._stop_writing()
+        code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self._fail(failure_of(code))
+            return
+        try:
+            itself = self._sock.getpeername() == self._sock.getsockname()
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
+        except OSError as error:  # reset since
+            self._fail(failure_of(error.errno))
+            return
+        if itself:
+            self._fail(Failure.SELF_CONNECT)
+            return
+        self.start()
+        self._handler.stream_connected(self)
+
+    def start(self) -> None:
+        """Read from now on."""
+        self._reading = True
+        self._loop.add_reader(self._sock, self._read)
+
+    # Reading
+
+    def _read(self, most: int = _READS_PER_WAKE) -> None:
+        receive, buffer = self._sock.recv_into, self._buffer
+        for _ in range(most):
+            try:
+                size = receive(buffer)
+            except _WOULD_BLOCK:
+                return
+            except OSError as error:
+                self._fail(failure_of(error.errno))
+                return
+            if not size:
+                self._stop_reading()
+                self._handler.stream_closed(self)
+                return
+            self._handler.stream_received(self, self.path.receive(buffer[:size]))
+            if not self._reading or (size < _BUFFER_BYTES and most == _READS_PER_WAKE):
+                return
+
+    def pause_reading(self) -> None:
+        self._stop_reading()
+
+    def resume_reading(self) -> None:
+        if not self._reading and self.is_open:
+            self.start()
+
+    # Writing
+
+    def send_stun(self, message: bytes) -> None:
+        """Send a STUN message before all data that was not begun."""
+        if self.path.send_stun(message) and not self._writing:
+            self._write()
+
+    def send_data(self, data: bytes) -> bool:
+        """Send a data packet; False, and nothing done, if too much waits already.
+
+        The first one of a loop iteration leaves at once; those that follow are joined. Raises ValueError for more
+        than 65535 bytes.
+        """
+        if not self.path.send_data(data):
+            return False
+        self.burst += 1
+        self._write_soon()
+        return True
+
+    def queue_data(self, data: memoryview) -> None:
+        """Send a data packet of at most 65535 bytes, whatever waits already; ``path.is_full`` says when to stop."""
+        self.path.queue_data(data)
+        self._write_soon()
+
+    def _write_soon(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+        elif self.path.pending < JOIN_BYTES:
+            return
+        if not self._writing:
+            self._write()
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        self.burst = 0
+        if not self._writing and self.path.pending and self._sock.fileno() >= 0:
+            self._write()
+
+    def _write(self) -> None:
+        path = self.path
+        complete = True
+        while complete and path.pending:
+            try:
+                complete = path.written(self._sock.sendmsg(path.take()))
+            except _WOULD_BLOCK:
+                complete = path.written(0)
+            except OSError as error:
+                self._write_failed(failure_of(error.errno))
+                return
+        if complete:
+            if self._writing:
+                self._stop_writing()
+                self._written()
+        elif not self._writing:
+            self._writing = True
+            self._loop.add_writer(self._sock, self._write_more)
+
+    def _write_more(self) -> None:
+        self._write()
+        if self._writing and not self._closing and self.path.has_room:
+            self._handler.stream_writable(self)
+
+    def _written(self) -> None:
+        """Nothing waits any more."""
+        if self._closing:
+            self._shut()
+        else:
+            self._handler.stream_writable(self)
+
+    def _write_failed(self, failure: Failure) -> None:
+        """Take in first what the peer sent before it reset the connection."""
+        self._stop_writing()
+        if self._closing:
+            self.abort()
+            return
+        self._reading = True
+        self._read(_LAST_READS)
+        if self.is_open:
+            self._fail(failure)
+
+    # Ending
+
+    def _fail(self, failure: Failure) -> None:
+        self.abort()
+        self._handler.stream_failed(self, failure)
+
+    def close(self) -> None:
+        """Deliver what waits, as far as that is possible within CLOSE_TIMEOUT, and close.
+
+        The handler hears ``stream_gone``, and nothing else any more.
+        """
+        if not self.is_open:
+            return
+        if not self.path.admitted or self.remote is None:
+            self.abort()
+            return
+        self._closing = True
+        self._timer = self._loop.call_later(CLOSE_TIMEOUT, self.abort)
+        self._stop_reading()
+        if not self._writing:
+            self._write()
+            if not self._writing and self._sock.fileno() >= 0:
+                self._shut()
+
+    def _shut(self) -> None:
+        """All is written: say so (FIN), and wait for the peer's FIN.
+
+        A socket closed with unread data sends RST, which would overtake what the peer has not read yet.
+        """
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.abort()
+            return
+        self._loop.add_reader(self._sock, self._read_away)
+
+    def _read_away(self) -> None:
+        try:
+            if self._sock.recv_into(self._buffer):
+                return
+        except _WOULD_BLOCK:
+            return
+        except OSError:
+            pass  # reset: it is as closed as can be
+        self.abort()
+
+    def abort(self) -> None:
+        """Close now, whatever waits."""
+        if self._sock.fileno() < 0:
+            return
+        self._stop_reading()
+        self._loop.remove_reader(self._sock)
+        self._stop_writing()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._sock.close()
+        LEASES.release(*self._lease)
+        if self._closing:
+            self._handler.stream_gone(self)
+
+    def _stop_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._sock)
+
+    def _stop_writing(self) -> None:
+        if self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._sock)
+
+
+class ListenerHandler(Protocol):
+    """Who owns a `Listener`."""
+
+    def accepted(self, listener: Listener, sock: socket.socket, remote: TransportAddress) -> None:
+        """A connection came: make a `Connection` of ``sock``, or close it."""
+
+
+class Listener:
+    """A listening TCP socket; connectors may share its port."""
+
+    __slots__ = ("_handler", "_lease", "_loop", "_pause", "address", "sock")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, host: str, handler: ListenerHandler
+    ) -> None:
+        self._loop = loop
+        self._handler = handler
+        self._pause: asyncio.TimerHandle | None = None
+        self.sock = sock
+        self.address = TransportAddress(host, sock.getsockname()[1])
+        self._lease = (host, self.address.port)
+        LEASES.take(*self._lease)
+        self._listen()
+
+    def _listen(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self.sock, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS_PER_WAKE):
+            try:
+                sock, address = self.sock.accept()
+            except _WOULD_BLOCK:
+                return
+            except OSError as error:
+                if failure_of(error.errno) is Failure.NO_RESOURCES:
+                    # The socket stays readable: watching it on would be a busy loop.
+                    self._loop.remove_reader(self.sock)
+                    self._pause = self._loop.call_later(_ACCEPT_PAUSE, self._listen)
+                    return
+                continue  # that connection ended before we took it
+            self._handler.accepted(self, sock, transport_address(address))
+            if self.sock.fileno() < 0:
+                return
+
+    def close(self) -> None:
+        if self.sock.fileno() < 0:
+            return
+        if self._pause is not None:
+            self._pause.cancel()
+        self._loop.remove_reader(self.sock)
+        self.sock.close()
+        LEASES.release(*self._lease)
