@@ -36,7 +36,7 @@ class Refusal(StrEnum):
     NAME = "name"
     """The remote address is a name that nobody has resolved (RFC 8839 s5.1)."""
     ADDRESS = "address"
-    """The remote address is nobody's: unspecified or multicast, or its port is 0."""
+    """The remote address is no single host's: unspecified or multicast."""
     FAMILY = "family"
     """One address is IPv4 and the other IPv6 (RFC 8445 s6.1.2.2)."""
     LINK_LOCAL = "link-local"
@@ -60,20 +60,17 @@ def refusal(local: Candidate, remote: Candidate) -> Refusal | None:
         return Refusal.COMPONENT
     if local.transport is not remote.transport:
         return Refusal.TRANSPORT
-    return _address_refusal(local.address, remote) or _tcptype_refusal(local.tcptype, remote.tcptype)
+    return _address_refusal(local.address, remote.address) or _tcptype_refusal(local.tcptype, remote.tcptype)
 
 
-def _address_refusal(local: TransportAddress, remote: Candidate) -> Refusal | None:
-    address = remote.address
-    if address.ip is None:
+def _address_refusal(local: TransportAddress, remote: TransportAddress) -> Refusal | None:
+    if remote.ip is None:
         return Refusal.NAME
-    if address.ip.is_unspecified or address.ip.is_multicast:
+    if remote.ip.is_unspecified or remote.ip.is_multicast:
         return Refusal.ADDRESS
-    if address.port == 0 and remote.tcptype is not TcpType.ACTIVE:
-        return Refusal.ADDRESS
-    if local.family != address.family:
+    if local.family != remote.family:
         return Refusal.FAMILY
-    if address.family == 6 and local.is_link_local is not address.is_link_local:
+    if remote.family == 6 and local.is_link_local is not remote.is_link_local:
         return Refusal.LINK_LOCAL
     return None
 
