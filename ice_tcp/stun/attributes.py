@@ -47,6 +47,8 @@ def username(text: str) -> Attribute:
 
 def userhash(value: bytes) -> Attribute:
     """``value`` as `ice_tcp.stun.credentials.userhash` makes it."""
+    if len(value) != 32:
+        raise ValueError(f"a userhash has 32 bytes, not {len(value)} (RFC 8489 s14.4)")
     return AttributeType.USERHASH, value
 
 
@@ -90,7 +92,10 @@ def alternate_server(host: str, port: int) -> Attribute:
 
 
 def alternate_domain(name: str) -> Attribute:
-    return AttributeType.ALTERNATE_DOMAIN, name.encode("ascii")
+    """``name`` in A-labels."""
+    if not name.isascii() or not 0 < len(name) <= 255:
+        raise ValueError(f"{name!r} is not 1 to 255 ASCII characters (RFC 8489 s14.16)")
+    return AttributeType.ALTERNATE_DOMAIN, name.encode()
 
 
 # --- ICE: RFC 8445 s7.1

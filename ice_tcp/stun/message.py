@@ -313,18 +313,19 @@ class Message:
             return compare_digest(self.attributes[_SHA1], expected)
         return False
 
-    def values(self, type_: int) -> tuple[bytes, ...]:
-        """Every occurrence of ``type_``: a CreatePermission may have several peers, a dual allocation two relayed
-        addresses (RFC 8656 s9.1, s7.3). Parse them with the functions of `ice_tcp.stun.values`."""
-        found = []
+    def xor_addresses(self, type_: int) -> tuple[Address, ...]:
+        """Every occurrence of an address: a CreatePermission may name several peers, a dual allocation has two
+        relayed addresses (RFC 8656 s9.1, s7.3). Raises DecodeError."""
+        addresses = []
         data = self._data
         at, end = 20, self._sha1_at or self._sha256_at or len(data)
         while at < end:
             kind, length = _unpack_tlv(data, at)
+            at += 4
             if kind == type_:
-                found.append(data[at + 4 : at + 4 + length])
-            at += 4 + length + (-length & 3)
-        return tuple(found)
+                addresses.append(values.parse_xor_address(data[at : at + length], self.transaction_id))
+            at += (length + 3) & ~3
+        return tuple(addresses)
 
     def __repr__(self) -> str:
         names = [AttributeType(type_).name if type_ in KNOWN else f"0x{type_:04x}" for type_ in self.attributes]
