@@ -92,6 +92,14 @@ class Policy(Section):
         """The default policy, always the same object."""
         return Policy()
 
+    def revised(self, **changes: object) -> Policy:
+        """This policy with other values for some top-level keys, checked as a whole.
+
+        Values are as in the file: ``policy.revised(transports=["tcp"], limits={"pairs": 50})``.
+        Raises pydantic's ValidationError.
+        """
+        return Policy.model_validate({**self.model_dump(exclude_unset=True), **changes})
+
     def keeps_address(self, address: InterfaceAddress) -> Ruling:
         """Whether candidates are gathered from an address of this machine."""
         by_interface = self._by_interface(address)

@@ -21,6 +21,7 @@ from candidates.policy.values import (
     Ports,
     PositiveCount,
     Seconds,
+    WholeNumber,
 )
 
 ALL_TRANSPORTS = (Transport.UDP, Transport.TCP)
@@ -207,9 +208,7 @@ class Limits(Section):
         default=64, description="Accepted connections that are not yet authenticated."
     )
     early_bytes: Count = Field(default=65536, description="Bytes kept on a path before it is authenticated.")
-    receive_bytes: PositiveCount = Field(
+    receive_bytes: WholeNumber = Field(
         default=4 * 2**20, ge=65536, description="Bytes kept for an application that reads slowly."
     )
-    send_bytes: PositiveCount = Field(
-        default=2**20, ge=65536, description="Bytes kept for a network that sends slowly."
-    )
+    send_bytes: WholeNumber = Field(default=2**20, ge=65536, description="Bytes kept for a network that sends slowly.")

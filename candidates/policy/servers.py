@@ -180,6 +180,7 @@ def _credential(value: object, info: ValidationInfo) -> SecretStr:
 Credential = Annotated[
     SecretStr,
     PlainValidator(_credential),
+    PlainSerializer(str, return_type=str, when_used="json"),
     WithJsonSchema(
         {
             "anyOf": [

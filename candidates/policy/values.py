@@ -89,6 +89,7 @@ def _glob(value: object) -> str:
 
 Seconds = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Strict(), Field(ge=0)]
+WholeNumber = Annotated[int, Strict()]
 PositiveCount = Annotated[int, Strict(), Field(ge=1)]
 Flag = Annotated[bool, Strict()]
 
