@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from candidates.candidate import Candidate, InterfaceAddress, TransportAddress
 from candidates.parameters import IceParameters
@@ -39,7 +40,7 @@ from ice_tcp.core.events import (
     SelectedPath,
 )
 from ice_tcp.core.gather import Gathering
-from ice_tcp.core.generation import Generation
+from ice_tcp.core.generation import Generation, peer_reflexive
 from ice_tcp.core.nomination import Nomination
 from ice_tcp.core.pacing import Pacer
 from ice_tcp.core.pairs import LocalCandidate, Pair, PairStatistics, key_of
@@ -334,6 +335,13 @@ class Agent:
             generation.checklist.rerank(controlling=self._roles.controlling)
             self._nominations[generation].consider_all(now)
 
+    def permits(self, base: Base, source: TransportAddress) -> bool:
+        """Binding: whether the policy lets this address be a remote candidate."""
+        rules = self._context.policy.remote
+        if not (rules.allow or rules.deny) or self._generation.find_remote(base, source) is not None:
+            return True
+        return self._context.policy.keeps_remote(peer_reflexive(base, source, "prflx", 1)).kept
+
     def checked(self, generation: Generation, check: InboundCheck, now: float) -> None:
         """The peer checked a path (RFC 8445 s7.3.1)."""
         consent = self._usage.consent(check.base.component)
@@ -343,6 +351,8 @@ class Agent:
             # RFC 8445 s7.3: answered already, and acted upon once the peer's parameters are known.
             if len(self._early) < self._context.policy.limits.peer_reflexive:
                 self._early.append((generation, check))
+            return
+        if check.stream is not None and self._connections.find(check.stream.id) is None:
             return
         pair = self._pair_of(generation, check, now)
         if pair is None:
@@ -458,6 +468,9 @@ class Agent:
         told = ruling.kept and not generation.gathered
         self._context.note(now, LocalCandidateKept(candidate, told, ruling.rule))
         if told:
+            if generation.number:
+                # Tells the peer, where candidates and parameters may overtake each other (RFC 8839 s5.1).
+                candidate = replace(candidate, generation=generation.number, ufrag=generation.local.ufrag)
             self._context.events.append(LocalCandidateFound(candidate, generation.number))
 
     def _gathering_done(self, now: float) -> None:
@@ -648,6 +661,7 @@ class Agent:
         if generation is self._previous:
             self._previous = None
         self._nominations.pop(generation, None)
+        generation.checklist.clear()
         self._early = [(owner, check) for owner, check in self._early if owner is not generation]
 
     def _release_losers(self, now: float) -> None:

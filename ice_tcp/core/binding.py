@@ -14,7 +14,8 @@ from ice_tcp.core.generation import Generation
 from ice_tcp.core.paths import Base, Stream
 from ice_tcp.core.roles import Roles
 from ice_tcp.core.trace import DropReason, MessageDropped, RequestReceived, RoleConflict
-from ice_tcp.core.transaction import Transactions, transmit
+from ice_tcp.core.transaction import Transaction, Transactions, transmit
+from ice_tcp.core.verdicts import Verdict
 
 _REASONS = {400: "Bad Request", 401: "Unauthorized", 420: "Unknown Attribute", 487: "Role Conflict"}
 
@@ -37,6 +38,9 @@ class Checked(Protocol):
     def authenticated(self, path: Path) -> None: ...
 
     def switch_role(self, now: float) -> None: ...
+
+    def permits(self, base: Base, source: TransportAddress) -> bool:
+        """Whether the policy lets this address be a remote candidate."""
 
     def checked(self, generation: Generation, check: InboundCheck, now: float) -> None:
         """The peer checked a path; our answer is on its way."""
@@ -85,8 +89,7 @@ class Binding:
             self._drop(path, DropReason.UNKNOWN_TRANSACTION, "", now)
             return
         if path != transaction.path:
-            # RFC 8445 s7.2.5.2.1: a response from elsewhere means an asymmetric path, on which the check fails.
-            self._drop(path, DropReason.UNKNOWN_TRANSACTION, "asymmetric", now)
+            self._asymmetric(message, transaction, path, now)
             return
         error = message.error_code if message.message_class is stun.MessageClass.ERROR else None
         if message.has_integrity:
@@ -105,6 +108,12 @@ class Binding:
         _ = message.xor_mapped_address
         self._transactions.answered(transaction, message, now)
 
+    def _asymmetric(self, message: stun.Message, transaction: Transaction, path: Path, now: float) -> None:
+        """RFC 8445 s7.2.5.2.1: a response from elsewhere than the request went to means that the check failed."""
+        self._drop(path, DropReason.ASYMMETRIC, "", now)
+        if message.has_integrity and message.verify(transaction.key):
+            self._transactions.fail(transaction, Verdict.ASYMMETRIC, now)
+
     def _request(
         self,
         message: stun.Message,
@@ -116,6 +125,9 @@ class Binding:
     ) -> None:
         if not message.has_fingerprint:
             self._drop(path, DropReason.NO_FINGERPRINT, "", now)
+            return
+        if not self._checked.permits(base, source):
+            self._drop(path, DropReason.POLICY, "remote", now)
             return
         username = message.username
         if username is None or not message.has_integrity:

@@ -134,13 +134,16 @@ class CheckList:
         for pair in removed:
             self._pairs.remove(pair)
             self._leave(pair, Verdict.SUPERSEDED)
-        self._triggered = deque(pair for pair in self._triggered if pair.component != component)
         return removed
+
+    def clear(self) -> None:
+        """The generation has ended."""
+        self.stop()
+        for pair in list(self._pairs):
+            self.remove(pair, Verdict.SUPERSEDED)
 
     def remove(self, pair: Pair, verdict: Verdict) -> None:
         self._pairs.remove(pair)
-        if pair in self._triggered:
-            self._triggered.remove(pair)
         self._leave(pair, verdict)
 
     def rerank(self, *, controlling: bool) -> None:
@@ -218,6 +221,8 @@ class CheckList:
     def _leave(self, pair: Pair, verdict: Verdict) -> None:
         if pair.state in _ACTIVE:
             self._active[pair.foundation] -= 1
+        if pair in self._triggered:
+            self._triggered.remove(pair)
         pair.verdict = pair.verdict or verdict
         self._context.events.append(
             PairChanged(pair.id, pair.component, pair.local.candidate, pair.remote, None, pair.verdict)

@@ -117,12 +117,12 @@ class Checks:
         def answered(transaction: Transaction, message: stun.Message, at: float) -> None:
             self._answered(check, transaction, message, at)
 
-        def timed_out(transaction: Transaction, at: float) -> None:
+        def failed(transaction: Transaction, verdict: Verdict, at: float) -> None:
             if pair.transaction is transaction:
                 pair.transaction = None
-                self._fail(generation, pair, Verdict.NO_RESPONSE, at)
+                self._fail(generation, pair, verdict, at)
 
-        transaction = Transaction(transaction_id, path, request, generation.remote_key, answered, timed_out)
+        transaction = Transaction(transaction_id, path, request, generation.remote_key, answered, failed)
         pair.transaction = transaction
         pair.requests_sent += 1
         known = self._outcomes.is_authenticated(path)

@@ -122,7 +122,7 @@ class Consent:
             # RFC 7675 s5.2: the peer revokes its consent.
             self._lose(now)
 
-    def _unanswered(self, transaction: Transaction, _now: float) -> None:
+    def _unanswered(self, transaction: Transaction, _verdict: Verdict, _now: float) -> None:
         self._outstanding.remove(transaction)
 
     def _renew(self, now: float, *, by_request: bool) -> None:

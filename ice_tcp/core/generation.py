@@ -154,15 +154,7 @@ class Generation:
         if self._reflexive >= self._context.policy.limits.peer_reflexive:
             return None
         self._reflexive += 1
-        candidate = Candidate(
-            foundation=f"prflx{self._reflexive}",
-            component=base.component,
-            transport=base.transport,
-            priority=min(max(priority, 1), 2**31 - 1),
-            address=source,
-            type=CandidateType.PRFLX,
-            tcptype=_peer_tcptype(base.tcptype),
-        )
+        candidate = peer_reflexive(base, source, f"prflx{self._reflexive}", priority)
         self.remote_candidates[_remote_key(candidate)] = candidate
         self._context.note(now, PeerReflexiveFound(candidate, remote=True))
         return candidate
@@ -236,6 +228,19 @@ class Generation:
 
     def _ignore(self, candidate: Candidate, rule: str, now: float) -> None:
         self._context.note(now, CandidateIgnored(candidate, rule))
+
+
+def peer_reflexive(base: Base, source: TransportAddress, foundation: str, priority: int) -> Candidate:
+    """The remote candidate that a request from ``source`` shows (RFC 8445 s7.3.1.3, RFC 6544 s7.2)."""
+    return Candidate(
+        foundation=foundation,
+        component=base.component,
+        transport=base.transport,
+        priority=min(max(priority, 1), 2**31 - 1),
+        address=source,
+        type=CandidateType.PRFLX,
+        tcptype=_peer_tcptype(base.tcptype),
+    )
 
 
 def _remote_key(candidate: Candidate) -> RemoteKey:

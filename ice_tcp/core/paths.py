@@ -229,8 +229,6 @@ class Connections:
         stream = self._streams.get(stream_id)
         if stream is not None:
             self._remove(stream)
-            if failure in (Failure.NOT_STUN, Failure.TOO_MUCH_EARLY_DATA):
-                self._context.commands.append(Close(stream_id))
             verdict = verdict_of(failure)
             self._context.note(now, StreamEnded(stream_id, verdict))
             self._on_ended(stream, verdict, now)

@@ -25,7 +25,8 @@ class DropReason(StrEnum):
     INDICATION = "indication"
     UNKNOWN_TRANSACTION = "unknown-transaction"
     BAD_INTEGRITY = "bad-integrity"
-    NOT_READY = "not-ready"
+    ASYMMETRIC = "asymmetric"
+    POLICY = "policy"
     LIMIT = "limit"
 
 

@@ -8,24 +8,25 @@ from typing import TypeAlias
 from ice_tcp.core.commands import Path, SendDatagram, SendStream, UdpPath
 from ice_tcp.core.context import Context
 from ice_tcp.core.timers import Timer
+from ice_tcp.core.verdicts import Verdict
 from ice_tcp.stun import IntegrityKey, Message
 
 OnResponse: TypeAlias = Callable[["Transaction", Message, float], None]
-OnTimeout: TypeAlias = Callable[["Transaction", float], None]
+OnFailure: TypeAlias = Callable[["Transaction", Verdict, float], None]
 
 
 class Transaction:
     """One request and what becomes of it.
 
-    Exactly one of ``on_response`` and ``on_timeout`` is called, unless the transaction is forgotten.
+    Exactly one of ``on_response`` and ``on_failure`` is called, unless the transaction is forgotten.
     """
 
     __slots__ = (
         "id",
         "key",
         "last_sent_at",
+        "on_failure",
         "on_response",
-        "on_timeout",
         "path",
         "request",
         "requests_sent",
@@ -35,14 +36,14 @@ class Transaction:
     )
 
     def __init__(
-        self, id_: bytes, path: Path, request: bytes, key: IntegrityKey, on_response: OnResponse, on_timeout: OnTimeout
+        self, id_: bytes, path: Path, request: bytes, key: IntegrityKey, on_response: OnResponse, on_failure: OnFailure
     ) -> None:
         self.id = id_
         self.path = path
         self.request = request
         self.key = key
         self.on_response = on_response
-        self.on_timeout = on_timeout
+        self.on_failure = on_failure
         self.requests_sent = 0
         self.rto = 0.0
         self.sent_at = 0.0
@@ -83,7 +84,7 @@ class Transactions:
         """Send no more, but take a response for as long as one may still come (RFC 8445 s7.3.1.4)."""
         if transaction.timer is None:
             return
-        transaction.on_timeout = _forgotten
+        transaction.on_failure = _forgotten
         if isinstance(transaction.path, UdpPath):
             transaction.timer.cancel()
             patience = self._context.policy.timeouts.rm * transaction.rto
@@ -104,6 +105,10 @@ class Transactions:
         self.forget(transaction)
         transaction.on_response(transaction, message, now)
 
+    def fail(self, transaction: Transaction, verdict: Verdict, now: float) -> None:
+        self.forget(transaction)
+        transaction.on_failure(transaction, verdict, now)
+
     def _send(self, transaction: Transaction, now: float) -> None:
         timeouts = self._context.policy.timeouts
         self._transmit(transaction, now)
@@ -121,8 +126,7 @@ class Transactions:
         transmit(self._context, transaction.path, transaction.request)
 
     def _give_up(self, transaction: Transaction, now: float) -> None:
-        self._by_id.pop(transaction.id, None)
-        transaction.on_timeout(transaction, now)
+        self.fail(transaction, Verdict.NO_RESPONSE, now)
 
 
 def transmit(context: Context, path: Path, data: bytes) -> None:
@@ -133,5 +137,5 @@ def transmit(context: Context, path: Path, data: bytes) -> None:
         context.commands.append(SendStream(path.stream, data))
 
 
-def _forgotten(_transaction: Transaction, _now: float) -> None:
+def _forgotten(_transaction: Transaction, _verdict: Verdict, _now: float) -> None:
     pass
