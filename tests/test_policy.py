@@ -35,9 +35,12 @@ def test_the_default_is_one_object_and_cannot_be_changed() -> None:
 
 
 def test_a_revised_policy_keeps_what_was_written_and_is_checked() -> None:
-    policy = load("lite: false\nservers: [{url: 'turn:x', username: u, password: p}]\nports: {udp: 1-2}")
+    policy = load(
+        "lite: false\nservers: [{url: 'turn:x', username: u, password: p}]\nports: {udp: 1-2}\n"
+        "addresses: {exclude: [10.0.0.0/8]}"
+    )
     revised = policy.revised(transports=["tcp"], ports={"tcp": "7-9"}, limits={"pairs": 7})
-    assert revised.servers == policy.servers
+    assert (revised.servers, revised.addresses) == (policy.servers, policy.addresses)
     assert (revised.transports, revised.ports.tcp, revised.limits.pairs) == ((Transport.TCP,), (7, 9), 7)
     assert policy.transports == Policy.default().transports
     with pytest.raises(ValidationError, match="tcp_types: transports has no tcp"):

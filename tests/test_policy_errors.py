@@ -186,6 +186,11 @@ def test_a_mapping_has_no_lines() -> None:
     assert "settings: timeouts.rc: -1 is out of range" in str(caught.value)
 
 
+def test_a_mapping_with_keys_that_are_no_text() -> None:
+    with pytest.raises(PolicyError, match=r"policy: limits\[5\]: Keys should be strings; write keys as text"):
+        policy_of({"limits": {5: 5}}, environ={}, read_file=read_file)
+
+
 def test_a_mapping_loads_as_its_text_does() -> None:
     server = {"url": "turn:turn.example.org", "username": "${TURN_USER}", "password": {"file": "/run/secrets/turn"}}
     mapping = {"transports": ["udp"], "servers": [server]}

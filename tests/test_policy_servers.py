@@ -133,6 +133,12 @@ def test_text_is_taken_as_it_stands_where_no_environment_is_given() -> None:
         ServerPolicy.model_validate({"url": "stun:x", "username": {"file": "/run/secrets/turn"}})
 
 
+def test_a_server_made_in_code() -> None:
+    server = ServerPolicy(url=parse_server_uri("turns:x"), username=SecretStr("u"), password=SecretStr("p"))
+    assert server == load("servers: [{url: 'turns:x', username: u, password: p}]").servers[0]
+    assert server.relays
+
+
 def test_secrets_do_not_show_in_a_policy() -> None:
     policy = load(f"servers: [{{url: 'turn:x', username: {SECRET}-user, password: {SECRET}}}]")
     shown = [repr(policy), str(policy), policy.model_dump_json(), repr(policy.model_dump()), str(policy.explain())]

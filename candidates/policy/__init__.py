@@ -6,7 +6,7 @@ from candidates.policy.loading import load_policy, policy_of
 from candidates.policy.model import Policy
 from candidates.policy.rulings import Ruling
 from candidates.policy.schema import policy_schema
-from candidates.policy.sections import VPN_NAMES, RemoteRule
+from candidates.policy.sections import VPN_NAMES, Limits, RemoteRule
 from candidates.policy.servers import Scheme, ServerPolicy, ServerUri, parse_server_uri
 from candidates.policy.values import AddressFamily, PortRange
 
@@ -14,6 +14,7 @@ __all__ = [
     "VPN_NAMES",
     "AddressFamily",
     "Explanation",
+    "Limits",
     "Policy",
     "PolicyError",
     "PortRange",

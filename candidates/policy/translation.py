@@ -112,6 +112,8 @@ def _right(detail: ErrorDetails, path: KeyPath, root: type[Section]) -> str:
             return "write text, in quotes"
         case "enum":
             return _known_words(detail["input"], context["expected"], field)
+        case "invalid_key":
+            return "write keys as text"
         case "too_long":
             return f"write at most {context['max_length']} items"
         case _:
