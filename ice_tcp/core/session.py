@@ -1,0 +1,497 @@
+"""One ICE session without its inputs and outputs: composes the machines and carries word between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from candidates.candidate import Candidate, InterfaceAddress, TransportAddress
+from candidates.parameters import IceParameters
+from ice_tcp.core.binding import Binding, InboundCheck
+from ice_tcp.core.checks import Checks
+from ice_tcp.core.commands import (
+    Admit,
+    Path,
+    TcpPath,
+    UdpPath,
+)
+from ice_tcp.core.context import Context
+from ice_tcp.core.events import (
+    AgentState,
+    GatheringDone,
+    LocalCandidateFound,
+    PairState,
+    Restarted,
+    RestartFailed,
+    Role,
+)
+from ice_tcp.core.gather import Gathering
+from ice_tcp.core.generation import Generation, peer_reflexive
+from ice_tcp.core.nomination import Nomination
+from ice_tcp.core.pairs import LocalCandidate, Pair, key_of
+from ice_tcp.core.paths import Base, Connections, Stream
+from ice_tcp.core.recovery import Recovery
+from ice_tcp.core.roles import Roles
+from ice_tcp.core.timers import Timer
+from ice_tcp.core.trace import CandidateIgnored, DropReason, LocalCandidateKept, MessageDropped
+from ice_tcp.core.transaction import Transactions
+from ice_tcp.core.usage import Usage
+from ice_tcp.core.verdicts import Verdict
+
+
+class Session:
+    """What the machines of one agent tell each other, and the generations they work in.
+
+    ``current`` is the generation of now; ``previous`` keeps its path while a restart looks for a new one.
+    """
+
+    __slots__ = (
+        "_authenticated",
+        "_checks",
+        "_components",
+        "_context",
+        "_early",
+        "_nominations",
+        "_patience",
+        "_recovery",
+        "_release",
+        "binding",
+        "connections",
+        "current",
+        "gathering",
+        "previous",
+        "roles",
+        "started",
+        "transactions",
+        "usage",
+    )
+
+    def __init__(self, context: Context, role: Role, components: int) -> None:
+        self._context = context
+        self._components = components
+        self._patience: Timer | None = None
+        self._release: Timer | None = None
+        self._authenticated: set[Path] = set()
+        self._early: list[tuple[Generation, InboundCheck]] = []
+        self._nominations: dict[Generation, Nomination] = {}
+        self.started = False
+        self.roles = Roles(context, role)
+        self.transactions = Transactions(context)
+        self.connections = Connections(context, self.stream_ended, self._open_fresh_port)
+        self._checks = Checks(context, self.roles, self.transactions, self.connections, self)
+        self.binding = Binding(context, self.roles, self.transactions, self.generation_of, self)
+        self.gathering = Gathering(context, components, self._candidate_found, self._gathering_done)
+        self.usage = Usage(context, self.transactions, components, self)
+        self._recovery = Recovery(context, self.usage, self._path_given_up)
+        self.previous: Generation | None = None
+        self.current = self._new_generation(0)
+
+    # -- generations
+
+    def generations(self) -> list[Generation]:
+        return [self.current] if self.previous is None else [self.current, self.previous]
+
+    def generation_of(self, ufrag: str) -> Generation | None:
+        return next((each for each in self.generations() if each.local.ufrag == ufrag), None)
+
+    def restart(self, addresses: Sequence[InterfaceAddress] | None, now: float) -> None:
+        """Begin a new generation beside, or, without a path, instead of the current one (RFC 8445 s9)."""
+        old = self.current
+        if self.usage.paths() and self._nominations[old].used:
+            if self.previous is not None:
+                self._retire(self.previous)
+            self.previous = old
+            self._quiet(old)
+        else:
+            self._retire(old)
+        for timer in (self._release, self._patience):
+            if timer is not None:
+                timer.cancel()
+        self.current = self._new_generation(old.number + 1)
+        self._context.events.append(Restarted(self.current.local, self.current.number))
+        if self.started:
+            self.usage.begin()
+        self.gathering.start(addresses, now)
+
+    def set_remote(self, parameters: IceParameters, now: float) -> None:
+        """The peer's parameters for the current generation, and what waited for them."""
+        generation = self.current
+        generation.set_remote(parameters)
+        if parameters.lite is not generation.local.lite:
+            self._take_role(Role.CONTROLLING if parameters.lite else Role.CONTROLLED, now)
+        if generation.both_lite:
+            generation.pair_all(now)
+        if self.started:
+            self.begin_checks(now)
+
+    def act_on_early_checks(self, now: float) -> None:
+        """The peer's checks that came before its parameters (RFC 8445 s7.3)."""
+        early, self._early = self._early, []
+        for owner, check in early:
+            if owner is self.current:
+                self.checked(owner, check, now)
+
+    def close(self, now: float) -> None:
+        """Close everything."""
+        for generation in self.generations():
+            self._retire(generation)
+        for stream in self.connections:
+            self.connections.close(stream, Verdict.CLOSED, now)
+        self.gathering.close(self.gathering.bases)
+        self.usage.end(AgentState.CLOSED, None)
+        self._context.timers.clear()
+
+    def socket_lost(self, base: Base, verdict: Verdict, now: float) -> None:
+        """A base is gone, and its candidates with it. Connections that it opened or accepted live on."""
+        for generation in self.generations():
+            generation.local_candidates = [each for each in generation.local_candidates if each.base is not base]
+            for pair in list(generation.checklist):
+                if pair.base is base and not pair.is_tcp:
+                    self._lose_pair(generation, pair, verdict, now)
+
+    def begin_checks(self, now: float) -> None:
+        generation = self.current
+        self.usage.begin()
+        self._patience = self._context.timers.set(now + self._context.policy.timeouts.patience, self._lose_patience)
+        if not generation.local.lite:
+            generation.checklist.start(now)
+        self.settle(now)
+
+    def settle(self, now: float) -> None:
+        """Something ended: nominate, fail, or, between lite agents, choose."""
+        generation = self.current
+        if generation.both_lite and generation.gathered and generation.remote_done and self.started:
+            self._choose_as_lite(generation, now)
+        self._nominations[generation].consider_all(now)
+        self._judge(now)
+
+    def _take_role(self, role: Role, now: float) -> None:
+        """With one lite agent, the full one controls (RFC 8445 s6.1.1)."""
+        if self.roles.role is not role:
+            self.switch_role(now)
+
+    # -- checks, ours and the peer's
+
+    def is_authenticated(self, path: Path) -> bool:
+        return path in self._authenticated
+
+    def authenticated(self, path: Path) -> None:
+        """A message that only the peer can have sent came on this path."""
+        if path in self._authenticated:
+            return
+        self._authenticated.add(path)
+        if isinstance(path, TcpPath):
+            stream = self.connections.find(path.stream)
+            if stream is not None and stream.idle_timer is not None:
+                stream.idle_timer.cancel()
+        self._context.commands.append(Admit(path))
+
+    def switch_role(self, now: float) -> None:
+        """A role conflict was resolved against us."""
+        self.roles.switch(now)
+        for generation in self.generations():
+            for pair in generation.checklist:
+                pair.nominating = False
+            generation.checklist.rerank(controlling=self.roles.controlling)
+            self._nominations[generation].consider_all(now)
+
+    def permits(self, base: Base, source: TransportAddress) -> bool:
+        """Binding: whether the policy lets this address be a remote candidate."""
+        rules = self._context.policy.remote
+        if not (rules.allow or rules.deny) or self.current.find_remote(base, source) is not None:
+            return True
+        return self._context.policy.keeps_remote(peer_reflexive(base, source, "prflx", 1)).kept
+
+    def checked(self, generation: Generation, check: InboundCheck, now: float) -> None:
+        """The peer checked a path (RFC 8445 s7.3.1)."""
+        consent = self.usage.consent(check.base.component)
+        if consent is not None and consent.path == check.path and check.stream is not None:
+            consent.heard_request(now)
+        if generation.remote is None:
+            # RFC 8445 s7.3: answered already, and acted upon once the peer's parameters are known.
+            if len(self._early) < self._context.policy.limits.peer_reflexive:
+                self._early.append((generation, check))
+            return
+        if check.stream is not None and self.connections.find(check.stream.id) is None:
+            return
+        pair = self._pair_of(generation, check, now)
+        if pair is None:
+            return
+        pair.requests_received += 1
+        pair.responses_sent += 1
+        if check.stream is not None and pair.stream is not check.stream:
+            self._checks.abandon(pair)
+            pair.stream = check.stream
+        if generation.local.lite:
+            self._accept_as_lite(generation, pair, check, now)
+            return
+        if check.use_candidate:
+            self._nominations[generation].requested(pair, now)
+        if self._wants_check(generation, pair, now):
+            self._checks.cancel(pair)
+            generation.checklist.trigger(pair, now, at_once=True)
+
+    def check_succeeded(self, generation: Generation, pair: Pair, now: float) -> None:
+        if generation not in self._nominations:
+            return
+        nomination = self._nominations[generation]
+        if self._recovery.regained(generation, nomination, pair, now):
+            return
+        nomination.valid(pair, now)
+
+    def check_failed(self, generation: Generation, pair: Pair, now: float) -> None:
+        if generation not in self._nominations:
+            return
+        if self._recovery.retry(generation, pair, now):
+            return
+        self._nominations[generation].failed(pair, now)
+        self._usage_follows(generation, pair)
+        self.settle(now)
+
+    # -- nomination and consent
+
+    def use(self, generation: Generation, pair: Pair, now: float) -> None:
+        """Nomination: data goes this way from now on."""
+        if self._may_use(generation, pair.component):
+            self.usage.use(generation, pair, now)
+
+    def conclude(self, generation: Generation, pair: Pair, now: float) -> None:
+        """Nomination: the pair is the nominated one of its component (RFC 8445 s8.1.2)."""
+        for loser in generation.checklist.conclude(pair.component, pair):
+            self._checks.abandon(loser)
+        if generation is not self.current:
+            return
+        self.usage.use(generation, pair, now)
+        if len(self._nominations[generation].selected) == self._components:
+            self._release = self._context.timers.set(now + self._context.policy.timeouts.linger, self._release_losers)
+
+    def request(self, generation: Generation, pair: Pair, transaction_id: bytes, *, nominating: bool) -> bytes:
+        """Consent: the request to send."""
+        return self._checks.request(generation, pair, transaction_id, nominating=nominating)
+
+    def path_silent(self, component: int, now: float) -> None:  # noqa: ARG002 - the keeper's protocol
+        self.usage.doubt(component, Verdict.NO_RESPONSE)
+
+    def path_heard(self, component: int, now: float) -> None:  # noqa: ARG002 - the keeper's protocol
+        self.usage.trust(component)
+
+    def consent_lost(self, component: int, verdict: Verdict, now: float) -> None:
+        """RFC 7675 s5.1: nothing more is sent on this path."""
+        used = self.usage.path(component)
+        if used is None:
+            return
+        for generation in self.generations():
+            for pair in list(generation.checklist):
+                if pair.path == used.path and generation.number == used.generation:
+                    self._lose_pair(generation, pair, verdict, now)
+
+    # -- candidates
+
+    def _candidate_found(self, base: Base, candidate: Candidate, now: float) -> None:
+        generation = self.current
+        ruling = self._context.policy.keeps_local(candidate)
+        if not ruling.kept:
+            self.ignore(candidate, ruling.rule, now)
+            return
+        generation.add_local(LocalCandidate(candidate, base, generation.check_priority(base)), now)
+        ruling = self._context.policy.advertises(candidate)
+        told = ruling.kept and not generation.gathered
+        self._context.note(now, LocalCandidateKept(candidate, told, ruling.rule))
+        if told:
+            if generation.number:
+                # Tells the peer, where candidates and parameters may overtake each other (RFC 8839 s5.1).
+                candidate = replace(candidate, generation=generation.number, ufrag=generation.local.ufrag)
+            self._context.events.append(LocalCandidateFound(candidate, generation.number))
+
+    def _gathering_done(self, now: float) -> None:
+        if not self.current.gathered:
+            self.current.gathered = True
+            self._context.events.append(GatheringDone(self.current.number))
+            self.settle(now)
+
+    def _open_fresh_port(self, base: Base, now: float) -> None:  # noqa: ARG002 - the callback's shape
+        self.gathering.open_sibling(base)
+
+    def ignore(self, candidate: Candidate, rule: str, now: float) -> None:
+        self._context.note(now, CandidateIgnored(candidate, rule))
+
+    # -- inside
+
+    def _new_generation(self, number: int) -> Generation:
+        generation = Generation(self._context, self.roles, number, self._checks.perform, self._checks.startable)
+        self._nominations[generation] = Nomination(self._context, self.roles, generation, self)
+        return generation
+
+    def _pair_of(self, generation: Generation, check: InboundCheck, now: float) -> Pair | None:
+        """The pair of an inbound check; once its component has concluded, only a known one, or a reopened path's."""
+        base = check.base
+        nomination = self._nominations[generation]
+        selected = nomination.selected.get(base.component)
+        if selected is not None and not self._recovery.may_replace(selected, check, now):
+            known = generation.find_remote(base, check.source)
+            return generation.checklist.get(key_of(base, known)) if known is not None else None
+        remote = generation.learn_remote(base, check.source, check.priority, now)
+        pair = generation.triggered_pair(base, remote, now) if remote is not None else None
+        if pair is None:
+            self._context.note(
+                now, MessageDropped(check.path, DropReason.LIMIT, "limits.peer_reflexive or limits.pairs")
+            )
+        return pair
+
+    def _wants_check(self, generation: Generation, pair: Pair, now: float) -> bool:
+        """Whether a triggered check goes out (RFC 8445 s7.3.1.4).
+
+        Not where one is on its way that the network cannot have lost: on the same connection, or within one Ta.
+        """
+        if pair.state is PairState.SUCCEEDED:
+            return False
+        if pair.state is not PairState.IN_PROGRESS or pair.transaction is None:
+            return True
+        return not pair.is_tcp and now - pair.transaction.last_sent_at >= generation.checklist.ta
+
+    def _accept_as_lite(self, generation: Generation, pair: Pair, check: InboundCheck, now: float) -> None:
+        """RFC 8445 s7.3.2: the peer's check with USE-CANDIDATE makes a valid and nominated pair."""
+        if check.use_candidate:
+            if pair.state is not PairState.SUCCEEDED:
+                generation.checklist.succeed(pair, now)
+            self._nominations[generation].requested(pair, now)
+
+    def _choose_as_lite(self, generation: Generation, now: float) -> None:
+        """RFC 8445 s8.2: nobody checks; each component takes its best pair."""
+        for component in range(1, self._components + 1):
+            best = next(
+                (each for each in generation.checklist if each.component == component and not each.is_tcp), None
+            )
+            if best is not None and best.state is not PairState.SUCCEEDED:
+                self.authenticated(UdpPath(best.base.socket, best.remote.address))
+                generation.checklist.succeed(best, now)
+                best.nominated = True
+                self._nominations[generation].valid(best, now)
+
+    def _may_use(self, generation: Generation, component: int) -> bool:
+        """The old generation's path is left only for one of the new (RFC 8445 s9)."""
+        used = self.usage.path(component)
+        return used is None or used.generation <= generation.number
+
+    def _usage_follows(self, generation: Generation, pair: Pair) -> None:
+        """A pair failed: if data went that way and nomination knows no other, it goes nowhere."""
+        used = self.usage.path(pair.component)
+        nomination = self._nominations[generation]
+        if used is not None and used.generation == generation.number and pair.component not in nomination.used:
+            self.usage.lose(pair.component, pair.verdict or Verdict.OTHER)
+
+    def stream_ended(self, stream: Stream, verdict: Verdict, now: float) -> None:
+        """Connections: a connection is over."""
+        self._authenticated.discard(stream.path)
+        for generation in self.generations():
+            for pair in list(generation.checklist):
+                if pair.stream is stream:
+                    self._lose_pair(generation, pair, verdict, now)
+                elif verdict is Verdict.NOT_STUN and not stream.accepted and pair.remote.address == stream.remote:
+                    # RFC 6544 s7.1: whatever is there, it is not the peer.
+                    self._checks.abandon(pair)
+                    generation.checklist.fail(pair, verdict, now)
+                    self.check_failed(generation, pair, now)
+
+    def _lose_pair(self, generation: Generation, pair: Pair, verdict: Verdict, now: float) -> None:
+        """The pair's path is gone: win it back if it was selected, else give it up."""
+        nomination = self._nominations[generation]
+        self._checks.abandon(pair)
+        stream, pair.stream = pair.stream, None
+        if stream is not None and self.connections.find(stream.id) is stream:
+            self.connections.close(stream, verdict, now)
+        if nomination.selected.get(pair.component) is pair:
+            if verdict is not Verdict.CONSENT_EXPIRED and pair.is_tcp:
+                self._recovery.lost(generation, pair, verdict, now)
+            else:
+                self._path_given_up(generation, pair, verdict, now)
+            return
+        if pair.is_tcp and not pair.dials:
+            generation.checklist.remove(pair, verdict)
+            generation.forget_remote(pair.remote)
+        elif pair.alive or pair.state is PairState.SUCCEEDED:
+            generation.checklist.fail(pair, verdict, now)
+        pair.verdict = verdict
+        self.check_failed(generation, pair, now)
+
+    def _path_given_up(self, generation: Generation, pair: Pair, verdict: Verdict, now: float) -> None:
+        """The selected path cannot be had back: only a restart helps."""
+        if generation is self.current:
+            self._fail(verdict, now)
+            return
+        used = self.usage.path(pair.component)
+        if used is not None and used.generation == generation.number:
+            self.usage.lose(pair.component, verdict)
+        self._retire(generation)
+
+    def _lose_patience(self, now: float) -> None:
+        """RFC 8863 s4: the PAC timer ended, so failures may be believed."""
+        self._patience = None
+        self._judge(now)
+
+    def _judge(self, now: float) -> None:
+        """Fail, if a component has no pair left that could yet work, and patience is over or pointless."""
+        generation = self.current
+        if not self.started or generation.remote is None or self.usage.state in (AgentState.FAILED, AgentState.CLOSED):
+            return
+        hopeful = {pair.component for pair in generation.checklist if pair.alive or pair.state is PairState.SUCCEEDED}
+        if len(hopeful) == self._components or (self._patience is not None and not self._is_hopeless()):
+            return
+        self._fail(self._cause(), now)
+
+    def _is_hopeless(self) -> bool:
+        """No candidate can come any more, and nobody can reach us to be learned as peer reflexive."""
+        generation = self.current
+        reachable = any(base.handle is not None for base in self.gathering.bases)
+        return generation.gathered and generation.remote_done and not reachable
+
+    def _cause(self) -> Verdict:
+        generation = self.current
+        if not generation.local_candidates:
+            return Verdict.NO_LOCAL_CANDIDATES
+        if not generation.remote_candidates:
+            return Verdict.NO_REMOTE_CANDIDATES
+        return Verdict.ALL_PAIRS_FAILED if len(generation.checklist) else Verdict.NO_PAIRS
+
+    def _fail(self, verdict: Verdict, now: float) -> None:
+        failed = self.current
+        self._quiet(failed)
+        if self.previous is not None and self.usage.carries_all:
+            self._context.events.append(RestartFailed(failed.number, verdict))
+            return
+        for generation in self.generations():
+            self._quiet(generation)
+        self.usage.end(AgentState.FAILED, verdict)
+        for stream in self.connections:
+            self.connections.close(stream, verdict, now)
+
+    def _quiet(self, generation: Generation) -> None:
+        """No new checks in a generation; it still answers."""
+        generation.checklist.stop()
+        self._nominations[generation].stop()
+        self._recovery.stop(generation)
+        for pair in generation.checklist:
+            self._checks.abandon(pair)
+
+    def _retire(self, generation: Generation) -> None:
+        """Forget a generation, with the connections that only it used."""
+        self._quiet(generation)
+        if generation is self.previous:
+            self.previous = None
+        self._nominations.pop(generation, None)
+        generation.checklist.clear()
+        self._early = [(owner, check) for owner, check in self._early if owner is not generation]
+
+    def _release_losers(self, now: float) -> None:
+        """RFC 8445 s8.3: three seconds after the conclusion, free what was not selected (RFC 6544 s8)."""
+        self._release = None
+        if self.previous is not None:
+            self._retire(self.previous)
+        kept = list(self._nominations[self.current].selected.values())
+        for stream in self.connections:
+            if all(pair.stream is not stream for pair in kept):
+                self.connections.close(stream, Verdict.SUPERSEDED, now)
+                self._authenticated.discard(stream.path)
+        bases = {pair.base for pair in kept}
+        self.gathering.close([base for base in self.gathering.bases if base not in bases])
+        self._recovery.concluded(now)
