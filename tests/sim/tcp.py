@@ -207,6 +207,10 @@ class TcpSocket:
         """Be gone without a word: a deadline passed (TCP_USER_TIMEOUT), or the host lost its power."""
         self._vanish()
 
+    def break_by_rst(self) -> None:
+        """An RST with the right sequence number comes from the middle of the network."""
+        self.receive(Segment(seq=self._rcv_nxt, rst=True))
+
     # -- sending -----------------------------------------------------------------------------------------------
 
     def _output(self) -> None:

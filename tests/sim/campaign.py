@@ -1,0 +1,87 @@
+"""Many seeds on all processors, and what they covered."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+
+from tests.sim.run import Result, run_seed
+
+CHUNK = 25
+"""Seeds that a process gets at a time."""
+
+INTEREST = {
+    "crossing SYNs": "crossing-syns",
+    "accept wins": "accept-wins",
+    "redial after RST": "redial",
+    "RST of a NAT": "rst-of-nat",
+    "role conflict": "role-conflict",
+    "length cut in two": "cut-length",
+    "length cut from body": "cut-body",
+    "early data": "early-data",
+    "pinned sequence number": "pinned-isn",
+    "peer-reflexive local": "peer-reflexive-local",
+    "peer-reflexive remote": "peer-reflexive-remote",
+    "restart under load": "restart-under-load",
+    "selected connection reset": "selected-reset",
+    "slow reader full": "reader-full",
+    "send buffer full": "send-buffer-full",
+    "address taken": "address-taken",
+}
+"""Events that a campaign must have met at least once, and their counters in the world."""
+
+
+@dataclass(slots=True)
+class Campaign:
+    """The outcome of many seeds."""
+
+    seeds: int = 0
+    connected: int = 0
+    events: Counter[str] = field(default_factory=Counter)
+    outlooks: Counter[str] = field(default_factory=Counter)
+    failures: dict[int, str] = field(default_factory=dict)
+
+    def add(self, result: Result) -> None:
+        self.seeds += 1
+        self.connected += result.connected
+        self.events.update(result.events)
+        self.outlooks[result.outlook.name] += 1
+        if result.failure is not None:
+            self.failures[result.seed] = result.failure
+
+    @property
+    def interest(self) -> dict[str, int]:
+        """How often each event of interest occurred."""
+        return {name: self.events[counter] for name, counter in INTEREST.items()}
+
+    @property
+    def missing(self) -> list[str]:
+        """Events of interest that never occurred: whatever they would have shown was not tested."""
+        return [name for name, count in self.interest.items() if not count]
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures and not self.missing
+
+
+def replay_command(seed: int) -> str:
+    """The one command that runs a seed again and shows what happened."""
+    return f"python -m tests.sim --seed {seed} --trace"
+
+
+def run_campaign(start: int, seeds: int, jobs: int) -> Campaign:
+    """Run ``seeds`` seeds from ``start`` on, in ``jobs`` processes."""
+    campaign = Campaign()
+    for result in _results(range(start, start + seeds), jobs, run_seed):
+        campaign.add(result)
+    return campaign
+
+
+def _results(seeds: range, jobs: int, run: Callable[[int], Result]) -> Iterator[Result]:
+    if jobs <= 1:
+        yield from map(run, seeds)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        yield from pool.map(run, seeds, chunksize=CHUNK)

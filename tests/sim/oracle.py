@@ -1,0 +1,158 @@
+"""What must come of a topology: whether a direct path exists, by the table "which NATs connect"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from candidates.candidate import TcpType, Transport
+from tests.sim.nat import Filtering, Mapping, NatKind
+from tests.sim.scenario import Place, Scenario, Side
+
+
+class Outlook(Enum):
+    """Whether the agents are to connect."""
+
+    DIRECT = "a direct path exists: it must be selected"
+    NONE = "no direct path exists: the session must fail"
+    PERHAPS = "chance decides"
+
+
+class Box(Enum):
+    """What stands before an address, as a row and a column of the table."""
+
+    OPEN = "direct"
+    FULL_CONE = "full cone"
+    ADDRESS_RESTRICTED = "addr-restricted"
+    PORT_RESTRICTED = "port-restricted, or not preserving"
+    SYMMETRIC = "symmetric"
+
+
+# What the side of the row can do towards the side of the column, without prediction.
+GETS_IN: Final[dict[Box, dict[Box, bool]]] = {
+    row: {
+        Box.OPEN: True,
+        Box.FULL_CONE: True,
+        Box.ADDRESS_RESTRICTED: True,
+        Box.PORT_RESTRICTED: row is not Box.SYMMETRIC,
+        Box.SYMMETRIC: False,
+    }
+    for row in Box
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Barrier:
+    """What stands before an address, for one transport."""
+
+    box: Box
+    drops_bare_syn: bool = False
+    answers_rst: bool = False
+    udp_blocked: bool = False
+
+
+OPEN = Barrier(Box.OPEN)
+
+
+def barrier(kinds: tuple[NatKind, ...]) -> Barrier:
+    """Several NATs in a row behave as the worst of them."""
+    if not kinds:
+        return OPEN
+    if any(kind.translates and kind.mapping is not Mapping.ENDPOINT_INDEPENDENT for kind in kinds):
+        box = Box.SYMMETRIC
+    else:
+        by_filtering = {
+            Filtering.ENDPOINT_INDEPENDENT: Box.FULL_CONE,
+            Filtering.ADDRESS_DEPENDENT: Box.ADDRESS_RESTRICTED,
+            Filtering.ADDRESS_AND_PORT_DEPENDENT: Box.PORT_RESTRICTED,
+        }
+        order = list(by_filtering)
+        box = by_filtering[max((kind.filtering for kind in kinds), key=order.index)]
+    return Barrier(
+        box,
+        drops_bare_syn=any(kind.drops_bare_syn for kind in kinds),
+        answers_rst=any(kind.answers_rst for kind in kinds),
+        udp_blocked=any(kind.udp_blocked for kind in kinds),
+    )
+
+
+def barriers(left: Place, right: Place, nats: dict[str, NatKind]) -> tuple[Barrier, Barrier] | None:
+    """What stands between two addresses, each side's own; None if no packet can ever pass."""
+    if left.family != right.family or left.isolated or right.isolated:
+        return None
+    if left.nats == right.nats:
+        return OPEN, OPEN
+    mine = tuple(nats[name] for name in left.nats)
+    theirs = tuple(nats[name] for name in right.nats)
+    common = [name for name in left.nats if name in right.nats]
+    if not common:
+        return barrier(mine), barrier(theirs)
+    if left.nats == right.nats[-len(left.nats) :]:
+        return OPEN, barrier(theirs[: len(right.nats) - len(left.nats)])
+    if right.nats == left.nats[-len(right.nats) :]:
+        return barrier(mine[: len(left.nats) - len(right.nats)]), OPEN
+    # Both are told of each other's outer address only: the shared NAT has to turn packets round.
+    return (barrier(mine), barrier(theirs)) if nats[common[0]].hairpin else None
+
+
+def datagrams_pass(left: Barrier, right: Barrier) -> bool:
+    """Whether UDP gets through in either direction; the answer takes the same way."""
+    if left.udp_blocked or right.udp_blocked:
+        return False
+    return GETS_IN[left.box][right.box] or GETS_IN[right.box][left.box]
+
+
+def simultaneous_open(left: Barrier, right: Barrier) -> Outlook:
+    """Whether so and so connect: one SYN has to get in while the other side tries, or listens."""
+    if not (_syn_gets_in(left, right) or _syn_gets_in(right, left)):
+        return Outlook.NONE
+    if left.answers_rst or right.answers_rst:
+        # The holes are open for a round trip after each SYN, and the budget of SYNs is finite.
+        return Outlook.PERHAPS
+    return Outlook.DIRECT
+
+
+def _syn_gets_in(source: Barrier, target: Barrier) -> bool:
+    return GETS_IN[source.box][target.box] and not target.drops_bare_syn
+
+
+def dials(target: Barrier) -> bool:
+    """Whether an active side reaches a passive one, which opens no hole for it."""
+    return target.box is Box.OPEN or (target.box is Box.FULL_CONE and not target.drops_bare_syn)
+
+
+def outlook(scenario: Scenario) -> Outlook:
+    """What must become of the two agents."""
+    best = Outlook.NONE
+    left, right = scenario.sides
+    for mine in left.places:
+        for theirs in right.places:
+            between = barriers(mine, theirs, scenario.nats)
+            if between is not None:
+                for found in _ways(left, right, *between):
+                    if found is Outlook.DIRECT:
+                        return found
+                    best = found if found is not Outlook.NONE else best
+    return best
+
+
+def _ways(left: Side, right: Side, before_left: Barrier, before_right: Barrier) -> list[Outlook]:
+    ways = []
+    if Transport.UDP in left.usable and Transport.UDP in right.usable and datagrams_pass(before_left, before_right):
+        ways.append(Outlook.DIRECT)
+    if Transport.TCP in left.transports and Transport.TCP in right.transports:
+        ways += _tcp_ways(left, right, before_left, before_right)
+    return ways
+
+
+def _tcp_ways(left: Side, right: Side, before_left: Barrier, before_right: Barrier) -> list[Outlook]:
+    ways = []
+    for dialler, listener, before in ((left, right, before_right), (right, left, before_left)):
+        reaches = dials(before) and Transport.TCP in listener.usable
+        if reaches and TcpType.ACTIVE in dialler.tcp_types and TcpType.PASSIVE in listener.tcp_types:
+            ways.append(Outlook.DIRECT)
+    both_open = Transport.TCP in left.usable and Transport.TCP in right.usable
+    if both_open and TcpType.SO in left.tcp_types and TcpType.SO in right.tcp_types:
+        ways.append(simultaneous_open(before_left, before_right))
+    return ways

@@ -1,0 +1,200 @@
+"""A TCP connection or attempt of an agent in the simulated world: socket, data path, and cuts at every place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from candidates.candidate import TransportAddress
+from ice_tcp.core.commands import Failure, StreamId, TcpPath
+from ice_tcp.datapath import StreamPath
+from tests.sim.clock import Timer
+from tests.sim.tcp import TcpSocket
+
+if TYPE_CHECKING:
+    from tests.sim.shell import SimShell
+
+TINY_BYTES = 400
+"""A stream that is read byte by byte is so for its first bytes only."""
+
+
+class FrameCuts:
+    """Follows the frames of a byte stream to tell where its chunks were cut."""
+
+    def __init__(self) -> None:
+        self._header = b""
+        self._missing = 0
+
+    def feed(self, chunk: bytes) -> str | None:
+        """Where the chunk ends: "length" inside a length field, "body" right after one, None elsewhere."""
+        position = 0
+        while position < len(chunk):
+            if self._missing:
+                step = min(self._missing, len(chunk) - position)
+                self._missing -= step
+                position += step
+            else:
+                self._header += chunk[position : position + 1]
+                position += 1
+                if len(self._header) == 2:
+                    self._missing = int.from_bytes(self._header, "big")
+                    self._header = b""
+                    if self._missing and position == len(chunk):
+                        return "body"
+        return "length" if self._header else None
+
+
+class SimStream:
+    """Owns one TCP socket on behalf of a shell (a TcpOwner)."""
+
+    def __init__(self, shell: SimShell, handle: StreamId, component: int, *, dialled: bool) -> None:
+        self.shell = shell
+        self.handle = handle
+        self.component = component
+        self.dialled = dialled
+        self.connected = not dialled
+        self.socket: TcpSocket | None = None
+        self.deadline: Timer | None = None
+        limits = shell.policy.limits
+        self.path = StreamPath(early_limit=limits.early_bytes, send_limit=limits.send_bytes)
+        self._cuts = FrameCuts()
+        self._read_total = 0
+        self._reading = False
+        self._closed = False
+
+    # -- the socket's calls ------------------------------------------------------------------------------------
+
+    def tcp_connected(self) -> None:
+        socket = self.socket
+        assert socket is not None
+        self._over()
+        if socket.local == socket.remote:
+            self.shell.world.events["self-connect"] += 1
+            socket.abandon()
+            self._gone(Failure.SELF_CONNECT)
+            return
+        self.connected = True
+        if socket.crossed:
+            self.shell.world.events["crossing-syns"] += 1
+        local = TransportAddress(*socket.local)
+        self.shell.input(lambda now: self.shell.agent.stream_connected(self.handle, local, now))
+        if not self._closed:
+            self.pump()
+
+    def tcp_readable(self) -> None:
+        self.schedule_read()
+
+    def tcp_writable(self) -> None:
+        self.pump()
+        if self.shell.application is not None and not self._closed:
+            self.shell.application.writable(self.component)
+
+    def tcp_failed(self, failure: Failure) -> None:
+        if self._closed:
+            return
+        self._over()
+        if not self.connected and failure is Failure.RESET:
+            failure = Failure.REFUSED
+        self._gone(failure)
+
+    def timed_out(self) -> None:
+        """The attempt's deadline passed."""
+        if self.socket is not None:
+            self.socket.abandon()
+        self._gone(Failure.TIMED_OUT)
+
+    def _over(self) -> None:
+        if self.deadline is not None:
+            self.deadline.cancel()
+        self.shell.watch.attempt_over(self.handle)
+
+    def _gone(self, failure: Failure) -> None:
+        self._closed = True
+        self.shell.streams.pop(self.handle, None)
+        self.shell.stream_gone(self)
+        self.shell.input(lambda now: self.shell.agent.stream_failed(self.handle, failure, now))
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def schedule_read(self) -> None:
+        """Read soon, unless that is on its way."""
+        if not self._reading and not self._closed:
+            self._reading = True
+            self.shell.clock.after(0.0, self._read)
+
+    def _read(self) -> None:
+        self._reading = False
+        shell, socket = self.shell, self.socket
+        if self._closed or socket is None or shell.dead or not self._application_reads():
+            return
+        chunk = socket.read(self._cut())
+        if chunk:
+            self._take(chunk)
+            if socket.readable or socket.at_end:
+                self.schedule_read()
+        elif socket.at_end:
+            self._closed = True
+            shell.streams.pop(self.handle, None)
+            socket.close()
+            shell.stream_gone(self)
+            shell.input(lambda now: shell.agent.stream_closed(self.handle, now))
+
+    def _application_reads(self) -> bool:
+        application = self.shell.application
+        return application is None or application.reads(self.component)
+
+    def _cut(self) -> int:
+        """How much to read: the world may cut a stream anywhere."""
+        rng = self.shell.rng
+        match self.shell.manners.chunking:
+            case "bytes" if self._read_total < TINY_BYTES:
+                return rng.choice((1, 1, 2, 3))
+            case "random" | "bytes":
+                return rng.choice((1, 2, 3, 20, 64, 500, 5000, 1 << 20))
+            case _:
+                return 1 << 20
+
+    def _take(self, chunk: bytes) -> None:
+        shell = self.shell
+        self._read_total += len(chunk)
+        if (cut := self._cuts.feed(chunk)) is not None:
+            shell.world.events[f"cut-{cut}"] += 1
+        received = self.path.receive(chunk)
+        for data in received.data:
+            shell.deliver(self.component, TcpPath(self.handle), data)
+        for message in received.stun:
+            self._give(message)
+        fault = self.path.fault
+        if fault is not None and not self._closed:
+            failure = Failure(fault.value)
+            shell.input(lambda now: shell.agent.stream_failed(self.handle, failure, now))
+
+    def _give(self, message: bytes) -> None:
+        self.shell.input(lambda now: self.shell.agent.stream_received(self.handle, message, now))
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Write what waits, as far as the socket takes it."""
+        socket = self.socket
+        if socket is None or not self.connected:
+            return
+        while self.path.pending and socket.room:
+            data = b"".join(self.path.take())
+            self.path.written(socket.write(data[: socket.room]))
+
+    def close(self) -> None:
+        """Close after what was asked before has been sent as far as possible."""
+        self._closed = True
+        if self.deadline is not None:
+            self.deadline.cancel()
+        if self.socket is not None:
+            self.pump()
+            self.socket.close()
+
+    def abandon(self) -> None:
+        """Be gone without a word."""
+        self._closed = True
+        if self.deadline is not None:
+            self.deadline.cancel()
+        if self.socket is not None:
+            self.socket.abandon()

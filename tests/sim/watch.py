@@ -1,0 +1,126 @@
+"""What is observed of the agents while they run: the properties that hold at every instant."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from candidates.policy import Policy
+from ice_tcp.core.commands import Connect, Path, StreamId, TcpPath, UdpPath
+
+TRANSACTION_INTERVAL = 0.005
+"""Seconds between two new transactions of a process (RFC 8445 s14.2)."""
+CONNECTS_PER_IP = 5
+"""Outstanding connection attempts to one address (RFC 6544 s12)."""
+INPUTS_PER_SECOND = 3000
+TIMERS_PER_INSTANT = 50
+TOLERANCE = 1e-9
+
+
+class PropertyError(AssertionError):
+    """A property does not hold; the message says which and where."""
+
+
+class ProcessWatch:
+    """Watches one process: the pace of new transactions over all its agents."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._started_at = float("-inf")
+        self._started = "nothing"
+
+    def transaction(self, what: str, now: float) -> None:
+        """A new transaction began."""
+        if now - self._started_at < TRANSACTION_INTERVAL - TOLERANCE:
+            gap = (now - self._started_at) * 1000
+            raise PropertyError(f"pacing: {self.name}: {what} only {gap:.3f} ms after {self._started}")
+        self._started_at, self._started = now, what
+
+
+class AgentWatch:
+    """Watches one agent: its transactions, connection attempts and the number of its inputs."""
+
+    def __init__(self, name: str, process: ProcessWatch, policy: Policy, events: Counter[str]) -> None:
+        self.name = name
+        self._process = process
+        self._policy = policy
+        self._events = events
+        self._seen: set[bytes] = set()
+        self._on_tcp: dict[bytes, Path] = {}
+        self._authenticated: set[Path] = set()
+        self._asked: set[Path] = set()
+        self._outstanding: dict[StreamId, str] = {}
+        self._attempts: dict[tuple[object, ...], deque[float]] = {}
+        self._inputs: deque[float] = deque()
+        self._timers_at = (0.0, 0)
+
+    # -- transactions ------------------------------------------------------------------------------------------
+
+    def sent(self, path: Path, message: bytes, now: float) -> None:
+        """A STUN message left. Consent checks and others on an authenticated path make no new NAT binding."""
+        if message[:2] != b"\x00\x01":
+            return
+        transaction_id = message[8:20]
+        first_on_path = path not in self._asked
+        self._asked.add(path)
+        if transaction_id in self._seen:
+            if isinstance(path, TcpPath):
+                raise PropertyError(f"retransmission: {self.name} repeated a request on TCP {path}")
+            return
+        self._seen.add(transaction_id)
+        if path in self._authenticated or (isinstance(path, TcpPath) and first_on_path):
+            return  # on a connection just opened it is the check that began with the Connect
+        self._process.transaction(f"{self.name} asks on {_words(path)}", now)
+
+    def authenticated(self, path: Path) -> None:
+        """An authenticated message came on this path."""
+        self._authenticated.add(path)
+
+    # -- connections -------------------------------------------------------------------------------------------
+
+    def connects(self, command: Connect, now: float) -> None:
+        """An attempt begins. One that follows a refusal of the same two ends is a retransmission of its SYN."""
+        remote = str(command.remote)
+        ends = (command.listener or command.host, remote, command.component)
+        earlier = self._attempts.setdefault(ends, deque())
+        if command.listener is None or not earlier:
+            self._process.transaction(f"{self.name} connects to {remote}", now)
+        else:
+            self._events["redial"] += 1
+            self._bounded(earlier, remote, now)
+        earlier.append(now)
+        self._outstanding[command.stream] = command.remote.host
+        waiting = sum(host == command.remote.host for host in self._outstanding.values())
+        if waiting > CONNECTS_PER_IP:
+            raise PropertyError(f"connects: {self.name} has {waiting} outstanding attempts to {command.remote.host}")
+
+    def _bounded(self, earlier: deque[float], remote: str, now: float) -> None:
+        rules = self._policy.simultaneous_open
+        while earlier and earlier[0] < now - 1.0:
+            earlier.popleft()
+        allowed = rules.burst + rules.rate + 2
+        if len(earlier) > allowed:
+            raise PropertyError(f"redials: {self.name} sent {len(earlier)} SYNs to {remote} within a second")
+
+    def attempt_over(self, stream: StreamId) -> None:
+        self._outstanding.pop(stream, None)
+
+    # -- inputs ------------------------------------------------------------------------------------------------
+
+    def input(self, now: float) -> None:
+        """The agent is given an input."""
+        self._inputs.append(now)
+        while self._inputs[0] < now - 1.0:
+            self._inputs.popleft()
+        if len(self._inputs) > INPUTS_PER_SECOND:
+            raise PropertyError(f"busy: {self.name} took {len(self._inputs)} inputs within a second")
+
+    def timer(self, now: float) -> None:
+        """The agent's timer expired."""
+        at, count = self._timers_at
+        self._timers_at = (now, count + 1 if at == now else 1)
+        if count > TIMERS_PER_INSTANT:
+            raise PropertyError(f"busy: {self.name} asks for its timer again and again at {now}")
+
+
+def _words(path: Path) -> str:
+    return f"udp {path.socket} to {path.remote}" if isinstance(path, UdpPath) else f"stream {path.stream}"
