@@ -1,0 +1,59 @@
+"""ICE over UDP and TCP (RFC 8445, RFC 6544) for asyncio. Begin with `Agent`."""
+
+from candidates.candidate import Candidate, CandidateType, TcpType, Transport, TransportAddress
+from candidates.parameters import IceParameters
+from candidates.policy import Policy, PolicyError, load_policy
+from ice_tcp.agent import Agent, AgentStats, CandidatePairStats, EventStream
+from ice_tcp.core.events import (
+    AgentState,
+    Event,
+    GatheringDone,
+    LocalCandidateFound,
+    PairChanged,
+    PairState,
+    PathSelected,
+    Restarted,
+    RestartFailed,
+    Role,
+    RoleChanged,
+    SelectedPath,
+    StateChanged,
+)
+from ice_tcp.core.trace import TraceSink
+from ice_tcp.core.verdicts import Verdict
+from ice_tcp.errors import ConnectError, ConnectionClosed, IceError, NoPathError
+
+__all__ = [
+    "Agent",
+    "AgentState",
+    "AgentStats",
+    "Candidate",
+    "CandidatePairStats",
+    "CandidateType",
+    "ConnectError",
+    "ConnectionClosed",
+    "Event",
+    "EventStream",
+    "GatheringDone",
+    "IceError",
+    "IceParameters",
+    "LocalCandidateFound",
+    "NoPathError",
+    "PairChanged",
+    "PairState",
+    "PathSelected",
+    "Policy",
+    "PolicyError",
+    "RestartFailed",
+    "Restarted",
+    "Role",
+    "RoleChanged",
+    "SelectedPath",
+    "StateChanged",
+    "TcpType",
+    "TraceSink",
+    "Transport",
+    "TransportAddress",
+    "Verdict",
+    "load_policy",
+]

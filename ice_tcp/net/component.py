@@ -151,6 +151,11 @@ class Outlet:
     def route(self) -> Route | None:
         return self._route
 
+    @property
+    def burst(self) -> int:
+        """Messages sent on the route since the loop last had its turn."""
+        return self._route.burst if self._route is not None else 0
+
     def use(self, route: Route | None) -> None:
         """Send on this route from now on. Messages that wait for a UDP route that is left are dropped."""
         if isinstance(self._route, DatagramRoute):

@@ -257,23 +257,24 @@ class Connection:
         self.abort()
         self._handler.stream_failed(self, failure)
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Deliver what waits, as far as that is possible within CLOSE_TIMEOUT, and close.
 
-        The handler hears ``stream_gone``, and nothing else any more.
+        Returns whether that takes time; then the handler hears ``stream_gone``, and nothing else any more.
         """
         if not self.is_open:
-            return
-        if not self.path.admitted or self.remote is None:
+            return False
+        if not self.path.admitted:
             self.abort()
-            return
+            return False
+        self._stop_reading()
         self._closing = True
         self._timer = self._loop.call_later(CLOSE_TIMEOUT, self.abort)
-        self._stop_reading()
         if not self._writing:
             self._write()
             if not self._writing and self._sock.fileno() >= 0:
                 self._shut()
+        return self._sock.fileno() >= 0
 
     def _shut(self) -> None:
         """All is written: say so (FIN), and wait for the peer's FIN.
