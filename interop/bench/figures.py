@@ -1,0 +1,193 @@
+"""What is measured, against whom, and how good it has to be. The floors are here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import product
+from types import MappingProxyType
+from typing import Final
+
+
+class Malloc(StrEnum):
+    """State of glibc's allocator.
+
+    asyncio reads into 256 KiB: while no block of more was ever freed in the process, each read maps and unmaps
+    memory. Freeing one raises the threshold for good.
+    """
+
+    COLD = "cold"
+    WARM = "warm"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Both agents in this many processes, with the allocator in this state."""
+
+    processes: int
+    malloc: Malloc
+
+    def __str__(self) -> str:
+        return f"{self.processes} process{'es' if self.processes > 1 else ''}, malloc {self.malloc}"
+
+
+ALL_VARIANTS: Final = tuple(Variant(*each) for each in product((1, 2), (Malloc.COLD, Malloc.WARM)))
+ONE_PROCESS: Final = tuple(Variant(1, malloc) for malloc in Malloc)
+BOTH_COLD: Final = tuple(Variant(processes, Malloc.COLD) for processes in (1, 2))
+
+
+class Better(StrEnum):
+    """Which values of a figure are better."""
+
+    LOWER = "lower"
+    HIGHER = "higher"
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """How many times better than ``peer`` the subject is, by medians: at least ``floor``."""
+
+    peer: str
+    floor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The subject's median is at most ``limit``, in the figure's unit."""
+
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table of floors.
+
+    ``scenario`` is a function of `interop.bench.scenarios`, run with ``options``, for ``subject`` and the peer, if
+    there is one; see `interop.bench.endpoints` for their names. ``quick`` are the options that ``--quick`` changes.
+    ``rounds`` limits how often a slow or exact one is repeated.
+    """
+
+    name: str
+    title: str
+    unit: str
+    scenario: str
+    subject: str
+    demand: Ratio | Bound
+    options: Mapping[str, object] = field(default_factory=dict)
+    quick: Mapping[str, object] = field(default_factory=dict)
+    better: Better = Better.LOWER
+    variants: tuple[Variant, ...] = ALL_VARIANTS
+    rounds: int | None = None
+
+
+def _connect(name: str, what: str, until: str, subject: str, floor: float) -> Figure:
+    return Figure(
+        name,
+        f"{what} on both sides, against aioice's connect()",
+        "ms",
+        "connect",
+        subject,
+        Ratio("aioice", floor),
+        options={"until": until, "repeats": 11},
+        quick={"repeats": 3},
+    )
+
+
+def _one_way(name: str, subject: str, peer: str, floor: float, **options: int) -> Figure:
+    window = f", window {options['window']}" if options["window"] else ""
+    return Figure(
+        name,
+        f"{options['size']} B one way through send / await recv(){window}, nothing lost, against {peer}",
+        "messages/s",
+        "one_way",
+        subject,
+        Ratio(peer, floor),
+        options=options,
+        quick={"count": options["count"] // 4},
+        better=Better.HIGHER,
+    )
+
+
+def _round_trip(name: str, subject: str, peer: str) -> Figure:
+    return Figure(
+        name,
+        f"round trip of a lone message of 100 B, against {peer}",
+        "us",
+        "round_trip",
+        subject,
+        Ratio(peer, 1.0),
+        options={"size": 100, "count": 5000},
+        quick={"count": 1000},
+    )
+
+
+def _memory(measure: str) -> Figure:
+    return Figure(
+        f"memory-{measure}",
+        f"memory of a connected agent by {measure}, 1000 in a process, sockets aside",
+        "KiB",
+        "memory",
+        "ice-tcp",
+        Bound(50.0),
+        options={"measure": measure, "agents": 1000},
+        quick={"agents": 100},
+        variants=BOTH_COLD,
+        rounds=1,
+    )
+
+
+def _comparisons(name: str, title: str, scenario: str) -> Figure:
+    return Figure(
+        name,
+        title,
+        "times",
+        scenario,
+        "ice-tcp",
+        Bound(1.0),
+        variants=(Variant(1, Malloc.COLD),),
+        rounds=1,
+    )
+
+
+FIGURES: Final[Mapping[str, Figure]] = MappingProxyType(
+    {
+        figure.name: figure
+        for figure in (
+            _connect("first-valid-udp", "first valid pair, UDP", "valid", "ice-tcp/udp", 10.0),
+            _connect("first-valid-tcp", "first valid pair, TCP", "valid", "ice-tcp/tcp", 10.0),
+            _connect("nominated-udp", "nominated, UDP", "nominated", "ice-tcp/udp", 10.0),
+            _connect("nominated-tcp", "nominated, TCP", "nominated", "ice-tcp/tcp", 10.0),
+            _connect("nominated-udp-strict", "nominated, UDP, strict pacing", "nominated", "ice-tcp/udp/strict", 2.0),
+            _connect("nominated-tcp-strict", "nominated, TCP, strict pacing", "nominated", "ice-tcp/tcp/strict", 2.0),
+            _one_way("one-way-udp-1200", "ice-tcp/udp", "aioice", 4.0, size=1200, count=40_000, window=64),
+            _one_way("one-way-tcp-1200", "ice-tcp/tcp", "reference", 1.5, size=1200, count=100_000, window=0),
+            _one_way("one-way-tcp-16384", "ice-tcp/tcp", "reference", 0.9, size=16384, count=40_000, window=0),
+            _round_trip("round-trip-udp", "ice-tcp/udp", "aioice"),
+            _round_trip("round-trip-tcp", "ice-tcp/tcp", "reference"),
+            Figure(
+                "stun-exchange",
+                "encode, decode and verify a Binding request and its response, against aioice.stun",
+                "us",
+                "stun_exchange",
+                "ice-tcp",
+                Ratio("aioice", 2.5),
+                options={"count": 20_000},
+                quick={"count": 4000},
+                variants=ONE_PROCESS,
+            ),
+            _memory("tracemalloc"),
+            _memory("rss"),
+            _comparisons(
+                "comparisons-forming",
+                "comparisons while 100 pairs are formed and ordered, in any order, by 100 log2 100",
+                "comparisons_forming",
+            ),
+            _comparisons(
+                "comparisons-trickled",
+                "comparisons for a trickled candidate among 100 pairs, by 100",
+                "comparisons_trickled",
+            ),
+        )
+    }
+)
