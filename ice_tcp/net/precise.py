@@ -1,0 +1,121 @@
+"""Timers that fire within microseconds, where the event loop's own are rounded up to a millisecond.
+
+A pace of 5 ms (RFC 8445 s14.2) that is always kept late by most of a millisecond is a slow one. Linux has timerfd,
+which an event loop can wait for like for any socket; elsewhere the loop's own timers have to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import heapq
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
+from typing import Final
+from weakref import WeakKeyDictionary
+
+_CLOCK_MONOTONIC: Final = 1
+_TFD_TIMER_ABSTIME: Final = 1
+_TFD_NONBLOCK_CLOEXEC: Final = os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class _TimeSpec(ctypes.Structure):
+    _fields_ = (("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long))
+
+
+class _TimerSpec(ctypes.Structure):
+    _fields_ = (("it_interval", _TimeSpec), ("it_value", _TimeSpec))
+
+
+class PreciseTimer:
+    """One pending call; ``cancel`` it, or let it fire."""
+
+    __slots__ = ("_owner", "callback")
+
+    def __init__(self, owner: PreciseTimers, callback: Callable[[], None]) -> None:
+        self._owner = owner
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        if self.callback is not None:
+            self.callback = None
+            self._owner.drop_cancelled()
+
+
+class PreciseTimers:
+    """The precise timers of one event loop, on one timerfd that exists while any is pending.
+
+    Instants are those of ``time.monotonic()``. Get one with ``precise_timers``.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._pending: list[tuple[float, int, PreciseTimer]] = []
+        self._order = count()
+        self._fd: int | None = None
+        self._libc = ctypes.CDLL(None, use_errno=True)
+
+    def call_at(self, at: float, callback: Callable[[], None]) -> PreciseTimer:
+        """Call back at ``at`` or just after. Raises OSError if the system gives no timer."""
+        timer = PreciseTimer(self, callback)
+        heapq.heappush(self._pending, (at, next(self._order), timer))
+        if self._pending[0][2] is timer:
+            self._arm()
+        return timer
+
+    def _arm(self) -> None:
+        if self._fd is None:
+            self._fd = self._libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_NONBLOCK_CLOEXEC)
+            if self._fd < 0:
+                self._fd = None
+                self._pending.clear()
+                raise OSError(ctypes.get_errno(), "timerfd_create")
+            self._loop.add_reader(self._fd, self._fire)
+        # An instant of zero would disarm it.
+        nanoseconds = max(1, round(self._pending[0][0] * 1e9))
+        spec = _TimerSpec(_TimeSpec(0, 0), _TimeSpec(*divmod(nanoseconds, 10**9)))
+        self._libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(spec), None)
+
+    def _fire(self) -> None:
+        assert self._fd is not None
+        with suppress(BlockingIOError):  # armed anew since it became readable
+            os.read(self._fd, 8)
+        now = time.monotonic()
+        while self._pending and self._pending[0][0] <= now:
+            timer = heapq.heappop(self._pending)[2]
+            callback, timer.callback = timer.callback, None
+            if callback is not None:
+                callback()
+        self.drop_cancelled()
+        if self._pending:
+            self._arm()
+
+    def drop_cancelled(self) -> None:
+        """Forget cancelled timers that come first; without any pending one, nothing stays open."""
+        while self._pending and self._pending[0][2].callback is None:
+            heapq.heappop(self._pending)
+        if not self._pending:
+            self._close()
+
+    def _close(self) -> None:
+        if self._fd is not None:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = None
+
+
+_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, PreciseTimers] = WeakKeyDictionary()
+
+
+def precise_timers(loop: asyncio.AbstractEventLoop) -> PreciseTimers | None:
+    """The loop's precise timers; None where the system has none."""
+    if not sys.platform.startswith("linux"):
+        return None
+    timers = _by_loop.get(loop)
+    if timers is None:
+        timers = _by_loop[loop] = PreciseTimers(loop)
+    return timers
