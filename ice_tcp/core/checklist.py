@@ -42,6 +42,8 @@ class CheckList:
         self._succeeded: set[tuple[str, str]] = set()
         self._tick: Timer | None = None
         self._checked_at = float("-inf")
+        self.concluded: set[int] = set()
+        """Components that have their nominated pair, and get no new ones (RFC 8445 s8.1.2)."""
         self.running = False
         self.ta = context.policy.pacing.ta
 
@@ -130,6 +132,7 @@ class CheckList:
 
     def conclude(self, component: int, keep: Pair) -> list[Pair]:
         """Remove all other pairs of a component, which has its nominated pair (RFC 8445 s8.1.2)."""
+        self.concluded.add(component)
         removed = [pair for pair in self._pairs if pair.component == component and pair is not keep]
         for pair in removed:
             self._pairs.remove(pair)
@@ -179,20 +182,22 @@ class CheckList:
 
     def _has_work(self) -> bool:
         return any(self._due(pair) and self._startable(pair) for pair in self._triggered) or any(
-            (pair.state is PairState.WAITING or (pair.state is PairState.FROZEN and not self._active[pair.foundation]))
-            and self._startable(pair)
-            for pair in self._pairs
+            pair.state in (PairState.WAITING, PairState.FROZEN) and self._startable(pair) for pair in self._pairs
         )
 
     def _choose(self) -> Pair | None:
-        """RFC 8445 s6.1.4.2: triggered first, then Waiting by priority, thawing where nothing is Waiting."""
+        """Triggered first, then Waiting by priority; where nothing is Waiting, Frozen ones thaw (RFC 8445 s6.1.4.2)."""
         for _ in range(len(self._triggered)):
             pair = self._triggered.popleft()
             if self._due(pair):
                 if self._startable(pair):
                     return pair
                 self._triggered.append(pair)
-        return self._waiting() or (self._waiting() if self._thaw() else None)
+        waiting = self._waiting()
+        if waiting is None:
+            self._thaw()
+            waiting = self._waiting()
+        return waiting
 
     def _due(self, pair: Pair) -> bool:
         return pair.state is PairState.WAITING or pair.nominating
@@ -200,16 +205,20 @@ class CheckList:
     def _waiting(self) -> Pair | None:
         return next((pair for pair in self._pairs if pair.state is PairState.WAITING and self._startable(pair)), None)
 
-    def _thaw(self) -> bool:
-        thawed = False
-        for pair in self._pairs:
-            if pair.state is PairState.FROZEN and not self._active[pair.foundation]:
+    def _thaw(self) -> None:
+        """Thaw each Frozen pair whose foundation is idle, or else the best one.
+
+        A check that hangs, as behind a filter that waits for our own next packet, must not keep its foundation
+        frozen for the 15 or 39 seconds that it takes to fail (docs/deviations.md).
+        """
+        frozen = [pair for pair in self._pairs if pair.state is PairState.FROZEN and self._startable(pair)]
+        idle = [pair for pair in frozen if not self._active[pair.foundation]]
+        for pair in idle or frozen[:1]:
+            if not (idle and self._active[pair.foundation]):
                 self._move(pair, PairState.WAITING)
-                thawed = True
-        return thawed
 
     def _move(self, pair: Pair, state: PairState) -> None:
-        if pair.state is state:
+        if pair.state is state or self._pairs.get(pair.key) is not pair:
             return
         if pair.state in _ACTIVE:
             self._active[pair.foundation] -= 1

@@ -209,6 +209,8 @@ class Generation:
         if remote.type is CandidateType.PRFLX or local.candidate.address != local.base.address:
             # Peer-reflexive ones pair only where they were seen (RFC 8445 s7.3.1.3), reflexive ones through their base.
             return
+        if remote.component in self.checklist.concluded:
+            return
         if refusal(local.candidate, remote) is not None or self.checklist.get(key_of(local.base, remote)) is not None:
             return
         if remote.address == local.base.address:

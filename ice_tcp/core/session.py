@@ -435,6 +435,7 @@ class Session:
         if not self.started or generation.remote is None or self.usage.state in (AgentState.FAILED, AgentState.CLOSED):
             return
         hopeful = {pair.component for pair in generation.checklist if pair.alive or pair.state is PairState.SUCCEEDED}
+        hopeful |= self._nominations[generation].selected.keys()  # a lost one of these is recovery's
         if len(hopeful) == self._components or (self._patience is not None and not self._is_hopeless()):
             return
         self._fail(self._cause(), now)
