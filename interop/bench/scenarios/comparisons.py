@@ -57,8 +57,10 @@ class Pair:
 
 
 async def comparisons_forming(session: Session) -> dict[str, Any]:  # noqa: ARG001 - a scenario gets one
-    """The most comparisons that any order of arrival took to form the list, in n log2 n of its n pairs."""
-    counts = {name: _forming(priorities) for name, priorities in _orders(PAIRS)}
+    """The most comparisons, in n log2 n of n pairs, that any order of arrival took to form the list, or any change of
+    priorities to order it anew."""
+    counts = {f"formed, {name}": _forming(priorities) for name, priorities in _orders(PAIRS)}
+    counts |= {f"ordered anew, {name}": _ordering(priorities) for name, priorities in _orders(PAIRS)}
     return {"value": max(counts.values()) / (PAIRS * math.log2(PAIRS)), "comparisons": counts}
 
 
@@ -72,6 +74,15 @@ def _forming(priorities: list[int]) -> int:
     pairs: PairList[Pair] = PairList(PAIRS)
     before = Priority.comparisons
     _add(pairs, enumerate(priorities))
+    return _checked(pairs, Priority.comparisons - before)
+
+
+def _ordering(priorities: list[int]) -> int:
+    pairs: PairList[Pair] = PairList(PAIRS)
+    _add(pairs, enumerate(range(PAIRS)))
+    for pair, priority in zip(pairs, priorities, strict=True):
+        pair.priority = Priority(priority)
+    before = Priority.comparisons
     pairs.reprioritise()
     return _checked(pairs, Priority.comparisons - before)
 
