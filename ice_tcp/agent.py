@@ -228,22 +228,25 @@ class Agent:
         """
         outlet = self._component(component).outlet
         message = data if type(data) is bytes else bytes(memoryview(data))
-        if not outlet.send_nowait(message):
+        if not outlet.transmit(message):
             await outlet.send(message)
-        elif outlet.burst >= _BURST:
+        elif outlet.route is not None and outlet.route.burst >= _BURST:
             await asyncio.sleep(0)
 
     def send_nowait(self, data: bytes | bytearray | memoryview, component: int = 1) -> bool:
         """As `send`, but drop the message and return False if too much waits already."""
         message = data if type(data) is bytes else bytes(memoryview(data))
-        return self._component(component).outlet.send_nowait(message)
+        return self._component(component).outlet.transmit(message)
 
     async def recv(self, component: int = 1) -> bytes:
         """Return the next message of the peer; only one `recv` may wait on a component.
 
         Raises ConnectError after failure and ConnectionClosed after `close`, once all messages that came were taken.
         """
-        return await self._component(component).inbox.get()
+        inbox = self._component(component).inbox
+        while not inbox.messages:
+            await inbox.arrival()
+        return inbox.take()
 
     async def open_stream(
         self, component: int = 1, *, limit: int = STREAM_LIMIT

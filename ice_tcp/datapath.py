@@ -82,24 +82,20 @@ class StreamPath:
 
     def receive(self, chunk: bytes | memoryview) -> Received:
         """Take bytes as they were read, cut anywhere; the packets returned own their bytes."""
-        if self.fault is not None:
+        if not self.admitted and self.fault is not None:
             return Received([], [])
-        packets = self._splitter.feed(chunk)
-        if not self._started and not self._starts_with_stun(packets):
+        data = self._splitter.feed(chunk)
+        if not self._started and not self._starts_with_stun(data):
             return Received([], [])
-        stun: list[bytes] = []
-        data: list[bytes] = []
-        size = 0
-        for packet in packets:
-            if packet[4:8] == _COOKIE and is_stun(packet):
-                stun.append(packet)
-            else:
-                data.append(packet)
-                size += len(packet)
+        stun = [packet for packet in data if packet[4:8] == _COOKIE and is_stun(packet)]
+        if stun:
+            data = [packet for packet in data if not is_stun(packet)]
         if not data:
             return Received(stun, data)
-        self.traffic.packets_received += len(data)
-        self.traffic.bytes_received += size
+        size = sum(map(len, data))
+        traffic = self.traffic
+        traffic.packets_received += len(data)
+        traffic.bytes_received += size
         if self.admitted:
             return Received(stun, data)
         self._early += data
@@ -151,9 +147,8 @@ class StreamPath:
 
         Raises ValueError for more than MAX_FRAME_BYTES.
         """
-        size = len(data)
-        if size > MAX_FRAME_BYTES:
-            raise ValueError(f"a message of {size} bytes does not fit an RFC 4571 frame of at most {MAX_FRAME_BYTES}")
+        if len(data) > MAX_FRAME_BYTES:
+            raise _too_long(data)
         if self._queue.pending >= self._send_limit:
             return False
         self.queue_data(data)
@@ -166,6 +161,23 @@ class StreamPath:
         traffic.packets_sent += 1
         traffic.bytes_sent += len(data)
 
+    def frame_data(self, data: bytes) -> bytes:
+        """The frame of a data packet, to write at once if nothing is `pending`; tell `begun` if not all of it went.
+
+        Raises ValueError for more than MAX_FRAME_BYTES.
+        """
+        size = len(data)
+        if size > MAX_FRAME_BYTES:
+            raise _too_long(data)
+        traffic = self.traffic
+        traffic.packets_sent += 1
+        traffic.bytes_sent += size
+        return size.to_bytes(2, "big") + data
+
+    def begun(self, frame: bytes, count: int) -> None:
+        """Only ``count`` bytes of a `frame_data` were written, possibly none: the rest is `pending`."""
+        self._queue.begun(frame, count)
+
     def take(self) -> list[Buffer]:
         """The buffers to write next, at most about 256 KiB, as one gathered write; then call `written`."""
         return self._queue.take()
@@ -173,6 +185,10 @@ class StreamPath:
     def written(self, count: int) -> bool:
         """Of what `take` returned ``count`` bytes were written, possibly none; return whether that was all of it."""
         return self._queue.written(count)
+
+
+def _too_long(data: bytes) -> ValueError:
+    return ValueError(f"a message of {len(data)} bytes does not fit a frame of at most {MAX_FRAME_BYTES} (RFC 4571)")
 
 
 class DatagramPath:

@@ -411,10 +411,10 @@ class DatagramPort:
         self.path = DatagramPath(early_limit=limits.early_bytes)
 
     def datagrams_received(self, data: bytes, source: SocketAddress, segment: int) -> None:
-        received = self.path.receive(data, source, segment)
-        if received.data:
-            self.component.inbox.offer(received.data)
-        for message in received.stun:
+        stun, messages = self.path.receive(data, source, segment)
+        if messages:
+            self.component.inbox.offer(messages)
+        for message in stun:
             self._driver.feed(self._driver.core.datagram_received, self._id, transport_address(source), message)
 
     def writable(self) -> None:
@@ -481,9 +481,10 @@ class StreamPort:
         self._driver.feed(self._driver.core.stream_connected, self.id, connection.local)
 
     def stream_received(self, connection: Connection, received: Received) -> None:
-        if received.data:
-            self._deliver(connection, received.data)
-        for message in received.stun:
+        stun, data = received
+        if data:
+            self._deliver(connection, data)
+        for message in stun:
             self._driver.feed(self._driver.core.stream_received, self.id, message)
         if not connection.path.admitted:
             self._driver.feed(self._examine, connection)

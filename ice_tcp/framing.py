@@ -109,6 +109,12 @@ class FrameQueue:
         self._urgent += (size.to_bytes(2, "big"), packet)
         self.pending += size + HEADER_BYTES
 
+    def begun(self, frame: bytes, count: int) -> None:
+        """A whole frame was written past the empty queue, but only ``count`` bytes of it went: keep the rest."""
+        self._batch = [b"", memoryview(frame)[count:]]
+        self._batch_bytes = self.pending = len(frame) - count
+        self._begun = True
+
     def take(self) -> list[Buffer]:
         """Return the buffers to write next, in order."""
         batch = self._batch

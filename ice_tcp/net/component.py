@@ -61,10 +61,11 @@ class Inbox:
     (`is_overfull`); ``resume`` is called when half of ``limit`` is free again. What cannot be stopped is dropped.
     """
 
-    __slots__ = ("_bytes", "_end", "_limit", "_messages", "_reader", "_resume", "discarded")
+    __slots__ = ("_bytes", "_end", "_limit", "_reader", "_resume", "discarded", "messages")
 
     def __init__(self, limit: int, resume: Callable[[], None]) -> None:
-        self._messages: deque[bytes] = deque()
+        self.messages: deque[bytes] = deque()
+        """Oldest first; remove with `take`."""
         self._bytes = 0
         self._limit = limit
         self._resume = resume
@@ -83,7 +84,7 @@ class Inbox:
 
     def put(self, messages: list[bytes]) -> None:
         """Keep messages for the application, and wake it."""
-        self._messages += messages
+        self.messages += messages
         self._bytes += sum(map(len, messages)) + _MESSAGE_COST * len(messages)
         self._wake()
 
@@ -95,34 +96,36 @@ class Inbox:
             self.put(messages)
 
     async def get(self) -> bytes:
-        """Return the oldest message; wait for one if there is none.
+        """Return the oldest message; wait for one if there is none. Raises as `arrival`."""
+        while not self.messages:
+            await self.arrival()
+        return self.take()
 
-        Raises the error given to `end`, once all messages are taken; RuntimeError if someone else waits already.
+    def arrival(self) -> asyncio.Future[None]:
+        """Await this while there are no `messages`.
+
+        Raises the error given to `end`; RuntimeError if someone else waits already.
         """
-        while not self._messages:
-            await self._arrival()
-        message = self._messages.popleft()
+        if self._end is not None:
+            raise self._end()
+        if self._reader is not None and not self._reader.done():
+            raise RuntimeError("another recv() waits on this component already")
+        self._reader = asyncio.get_running_loop().create_future()
+        return self._reader
+
+    def take(self) -> bytes:
+        """Remove and return the oldest of `messages`."""
+        message = self.messages.popleft()
         before = self._bytes
-        self._bytes = before - len(message) - _MESSAGE_COST
-        if self._bytes <= self._limit // 2 < before:
+        self._bytes = after = before - len(message) - _MESSAGE_COST
+        if after <= self._limit // 2 < before:
             self._resume()
         return message
 
-    async def _arrival(self) -> None:
-        if self._end is not None:
-            raise self._end()
-        if self._reader is not None:
-            raise RuntimeError("another recv() waits on this component already")
-        self._reader = asyncio.get_running_loop().create_future()
-        try:
-            await self._reader
-        finally:
-            self._reader = None
-
     def take_all(self) -> list[bytes]:
         """Remove and return all messages."""
-        messages = list(self._messages)
-        self._messages.clear()
+        messages = list(self.messages)
+        self.messages.clear()
         self._bytes = 0
         return messages
 
@@ -140,46 +143,38 @@ class Inbox:
 class Outlet:
     """Sends the application's messages on whatever route there is."""
 
-    __slots__ = ("_end", "_route", "_writers")
+    __slots__ = ("_end", "_writers", "route", "transmit")
 
     def __init__(self) -> None:
-        self._route: Route | None = None
         self._writers: list[asyncio.Future[None]] = []
         self._end: Callable[[], Exception] | None = None
+        self.route: Route | None = None
+        self.transmit: Callable[[bytes], bool] = self._refuse
+        """Sends one message; False, and nothing done, if too much waits already.
 
-    @property
-    def route(self) -> Route | None:
-        return self._route
-
-    @property
-    def burst(self) -> int:
-        """Messages sent on the route since the loop last had its turn."""
-        return self._route.burst if self._route is not None else 0
+        Raises NoPathError, or the error given to `end`, while there is no route; ValueError for a message that the
+        route cannot carry.
+        """
 
     def use(self, route: Route | None) -> None:
         """Send on this route from now on. Messages that wait for a UDP route that is left are dropped."""
-        if isinstance(self._route, DatagramRoute):
-            self._route.discard()
-        self._route = route
+        if isinstance(self.route, DatagramRoute):
+            self.route.discard()
+        self.route = route
+        self.transmit = self._refuse if route is None else route.send_data
         self.wake()
 
     def end(self, error: Callable[[], Exception] | None) -> None:
-        """`send` raises this from now on while there is no route; None: nothing special."""
+        """What sending raises while there is no route; None: NoPathError."""
         self._end = error
         self.wake()
 
-    def send_nowait(self, data: bytes) -> bool:
-        """Send one message; False, and nothing done, if too much waits already. Raises as `send`."""
-        if self._route is None:
-            raise self._end() if self._end else NoPathError("there is no path; await connect() first")
-        return self._route.send_data(data)
+    def _refuse(self, data: bytes) -> bool:  # noqa: ARG002 - stands for a route's
+        raise self._end() if self._end else NoPathError("there is no path; await connect() first")
 
     async def send(self, data: bytes) -> None:
-        """Send one message, and wait for room if too much waits already.
-
-        Raises NoPathError while there is no route, ValueError for a message that the route cannot carry.
-        """
-        while not self.send_nowait(data):
+        """Send one message, after waiting for room if too much waits already. Raises as `transmit`."""
+        while not self.transmit(data):
             writer = asyncio.get_running_loop().create_future()
             self._writers.append(writer)
             try:

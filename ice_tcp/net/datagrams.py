@@ -23,6 +23,7 @@ _READS_PER_WAKE = 32
 # linux/udp.h; the socket module does not name them.
 _UDP_SEGMENT = 103
 _UDP_GRO = 104
+_CONTROL_BYTES = socket.CMSG_SPACE(4)
 _SEGMENTS = 64
 _SEGMENT_BYTES = 65000
 _NO_SEGMENTATION = (errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP)
@@ -92,7 +93,12 @@ class DatagramSocket:
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_soon(self._flush)
-            self._send_singly([data], remote)
+            try:
+                self._sock.sendto(data, remote)
+            except _WOULD_BLOCK:
+                self._wait(data, remote)
+            except OSError:
+                pass  # as if lost on the way
         else:
             self._join(data, size, remote)
         return True
@@ -189,12 +195,13 @@ class DatagramSocket:
         receive, handler = self._sock.recvmsg, self._handler
         for _ in range(_READS_PER_WAKE):
             try:
-                data, control, _, source = receive(_READ_BYTES, 24)
+                data, control, _, source = receive(_READ_BYTES, _CONTROL_BYTES)
             except _WOULD_BLOCK:
                 return
             except OSError:
                 continue  # an ICMP error of an earlier datagram, reported once
-            handler.datagrams_received(data, source, int.from_bytes(control[0][2][:4], sys.byteorder) if control else 0)
+            segment = int.from_bytes(control[0][2], sys.byteorder) if control else 0
+            handler.datagrams_received(data, source, segment)
             if self._sock.fileno() < 0:
                 return
 

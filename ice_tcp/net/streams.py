@@ -27,6 +27,8 @@ CLOSE_TIMEOUT = 1.0
 _BUFFER_BYTES = 256 * 1024
 _READS_PER_WAKE = 8
 """A busy connection lets the others have their turn after so many reads."""
+_LONE_BYTES = 4096
+"""Up to this it is cheaper to copy a frame together than to gather it."""
 _LAST_READS = 1000
 """More than the kernel keeps of a connection that was reset."""
 _ACCEPTS_PER_WAKE = 16
@@ -183,11 +185,30 @@ class Connection:
         The first one of a loop iteration leaves at once; those that follow are joined. Raises ValueError for more
         than 65535 bytes.
         """
-        if not self.path.send_data(data):
+        path = self.path
+        if not self._scheduled and not path.pending and len(data) <= _LONE_BYTES:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+            self._write_alone(path.frame_data(data))
+            return True
+        if not path.send_data(data):
             return False
         self.burst += 1
         self._write_soon()
         return True
+
+    def _write_alone(self, frame: bytes) -> None:
+        """The short way of a single small frame."""
+        try:
+            count = self._sock.send(frame)
+        except _WOULD_BLOCK:
+            count = 0
+        except OSError as error:
+            self._write_failed(failure_of(error.errno))
+            return
+        if count < len(frame):
+            self.path.begun(frame, count)
+            self._write()
 
     def queue_data(self, data: memoryview) -> None:
         """Send a data packet of at most 65535 bytes, whatever waits already; ``path.is_full`` says when to stop."""
