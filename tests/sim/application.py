@@ -25,6 +25,7 @@ class Behaviour:
 
     ``backlog`` is queued as soon as there is a path, as far as the path takes it, and refilled until it is sent.
     ``read_rate`` None reads everything at once; in ``pause`` (from, until after the first byte) nothing is read.
+    An ``eager`` one sends on a connection right behind its first STUN message.
     """
 
     interval: float = 0.1
@@ -32,6 +33,7 @@ class Behaviour:
     backlog: int = 0
     read_rate: float | None = None
     pause: tuple[float, float] | None = None
+    eager: bool = False
 
 
 class Chatter:
@@ -95,14 +97,22 @@ class Chatter:
 
     def _send(self, component: int, size: int) -> bool:
         path = self.shell.used.get(component)
-        if path is None:
+        if path is None or not self.shell.send(component, self._message(component, path, size)):
             return False
+        self.sent[path] = self.sent.get(path, 0) + 1
+        return True
+
+    def _message(self, component: int, path: Path, size: int) -> bytes:
         number = self.sent.get(path, 0)
         body = bytes((_MARK, component)) + number.to_bytes(7, "big") + bytes((number & 0xFF,)) * size
-        if not self.shell.send(component, body + crc32(body).to_bytes(_CHECKSUM, "big")):
-            return False
-        self.sent[path] = number + 1
-        return True
+        return body + crc32(body).to_bytes(_CHECKSUM, "big")
+
+    def stream_opened(self, component: int, stream: StreamId) -> None:
+        if self.behaviour.eager and not self._stopped:
+            path = TcpPath(stream)
+            for _ in range(3):
+                if self.shell.send_early(stream, self._message(component, path, self.behaviour.size)):
+                    self.sent[path] = self.sent.get(path, 0) + 1
 
     # -- receiving ---------------------------------------------------------------------------------------------
 

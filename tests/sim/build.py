@@ -23,6 +23,7 @@ from ice_tcp.core.pacing import Pacer
 from ice_tcp.core.verdicts import Verdict
 from tests.sim.application import Chatter
 from tests.sim.host import Host
+from tests.sim.ladder import words
 from tests.sim.network import Link, Realm
 from tests.sim.scenario import PORTS_TAKEN, Place, Scenario, Side, policy_for
 from tests.sim.shell import SimShell
@@ -186,7 +187,7 @@ def _peer(
     policy = policy_for(side)
 
     def sink(now: float, record: trace.Record) -> None:
-        world.note(name, f"  {record}") if world.observer else None
+        world.note(name, f"  {words(record)}") if world.observer else None
         match record:
             case trace.PeerReflexiveFound(remote=remote):
                 world.events["peer-reflexive-remote" if remote else "peer-reflexive-local"] += 1

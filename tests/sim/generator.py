@@ -174,6 +174,7 @@ class _Generator:
             starts_at=rng.random() * self._weighted({0.0: 3, 0.2: 4, 2.0: 2}),
             behaviour=self._behaviour(),
             manners=Manners(
+                read_delay=self._weighted({0.0: 4, 0.002: 3, 0.05: 1}),
                 timer_lateness=self._weighted({0.0: 6, 0.002: 3, 0.03: 1}),
                 chunking=self._weighted({"whole": 3, "random": 4, "bytes": 2}),
             ),
@@ -192,6 +193,7 @@ class _Generator:
             backlog=self._weighted({0: 6, 100_000: 2, 2_000_000: 1}),
             read_rate=self._weighted({None: 5, 20_000.0: 1, 200_000.0: 1}),
             pause=self._weighted({None: 6, (0.0, 18.0): 1}),
+            eager=rng.random() < 0.15,
         )
 
     def _roles(self, left: Side, right: Side, lite: int | None) -> tuple[Side, Side]:

@@ -345,8 +345,8 @@ def _follow(session: _Session, segment: Segment, *, from_inside: bool) -> bool:
     """
     opener = session.from_inside is from_inside
     if segment.rst:
-        if session.state is Tracked.SYN_SENT2 and segment.seq == 0:
-            return False  # the answer to a SYN that crossed has no place in this connection any more
+        if not _rst_fits(session, segment, from_inside):
+            return False
         session.state = Tracked.CLOSED
         return True
     if not segment.syn:
@@ -356,6 +356,18 @@ def _follow(session: _Session, segment: Segment, *, from_inside: bool) -> bool:
     if segment.ack is None:
         return _follow_syn(session, segment, opener=opener, from_inside=from_inside)
     return _follow_syn_ack(session, segment, opener=opener, from_inside=from_inside)
+
+
+def _rst_fits(session: _Session, segment: Segment, from_inside: bool) -> bool:
+    """Whether an RST belongs to a connection that is being opened; an old one's, or a crossed SYN's, does not."""
+    if session.state not in (Tracked.SYN_SENT, Tracked.SYN_SENT2):
+        return True
+    own, other = session.inner_isn, session.outer_isn
+    if not from_inside:
+        own, other = other, own
+    if own is not None and segment.seq == own + 1:
+        return True
+    return session.state is Tracked.SYN_SENT and other is not None and segment.ack == other + 1
 
 
 def _follow_syn(session: _Session, segment: Segment, *, opener: bool, from_inside: bool) -> bool:

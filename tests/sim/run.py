@@ -35,6 +35,8 @@ LOSS_TIMEOUT = 80.0
 """Seconds in which a vanished peer is noticed: consent, or 30 s of reopening after what TCP needs to notice."""
 RESTART_TIMEOUT = 120.0
 REOPEN_TIMEOUT = 45.0
+LONG_REOPEN_TIMEOUT = 150.0
+"""Seconds: where chance decides a connection may come and go several times before it is won or given up."""
 DRAIN_TIMEOUT = 40.0
 ORPHAN_TIMEOUT = 150.0
 
@@ -199,11 +201,11 @@ class Run:
             socket = shell.streams[handle].socket
             assert socket is not None
             socket.break_by_rst()
-        back = self._until(lambda: all(each.state is AgentState.COMPLETED for each in session.peers), REOPEN_TIMEOUT)
-        if not back and self._result.outlook is not Outlook.DIRECT:
-            for each in session.peers:
-                require(concluded(each), f"reopen: {_where(session)}")
+        if self._result.outlook is not Outlook.DIRECT:
+            self._for(LONG_REOPEN_TIMEOUT)
+            require(all(concluded(each) for each in session.peers), f"reopen: {_where(session)}")
             return
+        back = self._until(lambda: all(each.state is AgentState.COMPLETED for each in session.peers), REOPEN_TIMEOUT)
         require(back, f"reopen: {_where(session)}")
         self._for(LINGER)
         check_same_pair(session, self._scenario.components)
@@ -223,7 +225,9 @@ class Run:
         if self._scenario.same_host:
             return  # what a host sends to itself needs no interface
         peer.shell.host.lose_address(address)
-        self._until(lambda: all(each.state is AgentState.FAILED for each in session.peers), LOSS_TIMEOUT)
+        self._until(
+            lambda: all(each.state is AgentState.FAILED or each.side.lite for each in session.peers), LOSS_TIMEOUT
+        )
         for each in session.peers:
             check_lost(each)
 
@@ -244,7 +248,7 @@ class Run:
             peer.shell.die()
         else:
             peer.shell.close()
-        self._until(lambda: other.state is AgentState.FAILED, LOSS_TIMEOUT)
+        self._until(lambda: other.state is AgentState.FAILED or other.side.lite, LOSS_TIMEOUT)
         check_lost(other)
 
     # -- the end -----------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from ice_tcp.core.events import Event
 from ice_tcp.datapath import DatagramPath
 from tests.sim.clock import Timer
 from tests.sim.host import BindError, Host
+from tests.sim.ladder import words
 from tests.sim.packets import Endpoint, Origin
 from tests.sim.stream import SimStream
 from tests.sim.tcp import TcpSocket
@@ -51,6 +52,9 @@ class Application(Protocol):
         """A stream that was full has room again."""
 
     def received(self, component: int, path: Path, data: bytes) -> None: ...
+
+    def stream_opened(self, component: int, stream: StreamId) -> None:
+        """The first STUN message is on its way on a connection that we opened."""
 
     def reads(self, component: int) -> bool:
         """Whether the application takes more data now; else the shell stops reading from streams."""
@@ -84,6 +88,7 @@ class Manners:
 
     bind_delay: float = 0.0002
     timer_lateness: float = 0.0
+    read_delay: float = 0.0
     chunking: str = "whole"
 
 
@@ -158,7 +163,7 @@ class SimShell:
             for command in commands:
                 self._execute(command)
             for event in events:
-                self.world.note(self.name, f"* {event}") if self.world.observer else None
+                self.world.note(self.name, f"* {words(event)}") if self.world.observer else None
                 if self.application is not None:
                     self.application.event(event)
         self._arm()
@@ -199,7 +204,7 @@ class SimShell:
 
     def _execute(self, command: Command) -> None:
         if self.world.observer is not None and not isinstance(command, (SendDatagram, SendStream)):
-            self.world.note(self.name, f"> {command}")
+            self.world.note(self.name, f"> {words(command)}")
         match command:
             case SendDatagram(socket, remote, data):
                 self._send_datagram(socket, remote, data)
@@ -298,8 +303,7 @@ class SimShell:
         if stream is None:
             return  # the connection ended in this instant, the core will hear of it
         self.watch.sent(TcpPath(handle), data, self.clock.now)
-        stream.path.send_stun(data)
-        stream.pump()
+        stream.send_stun(data)
 
     def _admit(self, path: Path) -> None:
         self.watch.authenticated(path)
@@ -393,6 +397,14 @@ class SimShell:
             self.host.send_udp(udp.local, Endpoint(path.remote.host, path.remote.port), data, path.socket, self.name)
             return True
         stream = self.streams.get(path.stream) if path is not None else None
+        if stream is None or not stream.path.send_data(data):
+            return False
+        stream.pump()
+        return True
+
+    def send_early(self, handle: StreamId, data: bytes) -> bool:
+        """Send on a connection whatever its state, as a peer may that trusts it sooner than we do."""
+        stream = self.streams.get(handle)
         if stream is None or not stream.path.send_data(data):
             return False
         stream.pump()

@@ -11,6 +11,7 @@ from candidates.parameters import IceParameters
 from candidates.priority import candidate_priority
 from ice_tcp.core.events import GatheringDone, LocalCandidateFound, Restarted
 from tests.sim.host import Host
+from tests.sim.ladder import words
 from tests.sim.packets import Endpoint
 from tests.sim.shell import SimShell
 
@@ -90,7 +91,7 @@ class Signaling:
 
     def _tell(self, candidate: Candidate) -> None:
         self.told.append(candidate)
-        self._deliver(0.0, str(candidate), lambda now: self.receiver.agent.add_remote_candidate(candidate, now))
+        self._deliver(0.0, words(candidate), lambda now: self.receiver.agent.add_remote_candidate(candidate, now))
 
     def restarted(self, event: Restarted) -> None:
         self.told.clear()

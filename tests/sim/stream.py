@@ -59,6 +59,7 @@ class SimStream:
         self._cuts = FrameCuts()
         self._read_total = 0
         self._reading = False
+        self._asked = False
         self._closed = False
 
     # -- the socket's calls ------------------------------------------------------------------------------------
@@ -119,7 +120,7 @@ class SimStream:
         """Read soon, unless that is on its way."""
         if not self._reading and not self._closed:
             self._reading = True
-            self.shell.clock.after(0.0, self._read)
+            self.shell.clock.after(self.shell.rng.random() * self.shell.manners.read_delay, self._read)
 
     def _read(self) -> None:
         self._reading = False
@@ -172,6 +173,15 @@ class SimStream:
         self.shell.input(lambda now: self.shell.agent.stream_received(self.handle, message, now))
 
     # -- writing -----------------------------------------------------------------------------------------------
+
+    def send_stun(self, message: bytes) -> None:
+        """Queue and write a STUN message; an eager application's data follows the first one at once."""
+        first = self.dialled and not self._asked
+        self._asked = True
+        self.path.send_stun(message)
+        if first and self.shell.application is not None:
+            self.shell.application.stream_opened(self.component, self.handle)
+        self.pump()
 
     def pump(self) -> None:
         """Write what waits, as far as the socket takes it."""

@@ -208,8 +208,9 @@ class TcpSocket:
         self._vanish()
 
     def break_by_rst(self) -> None:
-        """An RST with the right sequence number comes from the middle of the network."""
-        self.receive(Segment(seq=self._rcv_nxt, rst=True))
+        """Something in the network resets the connection; NATs see it, the owner hears of it."""
+        self._transmit(self, Segment(seq=self._nxt, ack=self._rcv_nxt, rst=True))
+        self._fail(Failure.RESET)
 
     # -- sending -----------------------------------------------------------------------------------------------
 
