@@ -150,11 +150,14 @@ class Chatter:
         if component not in self._digests:
             self._digests[component] = self.shell.clock.after(_DIGEST_INTERVAL, partial(self._digest, component))
 
-    def reads(self, component: int) -> bool:
-        reads = self._unread.get(component, 0) < self.shell.policy.limits.receive_bytes
-        if not reads:
+    def is_full(self, component: int) -> bool:
+        full = self._unread.get(component, 0) >= self.shell.policy.limits.receive_bytes
+        if full:
             self.shell.world.events["reader-full"] += 1
-        return reads
+        return full
+
+    def is_overfull(self, component: int) -> bool:
+        return self._unread.get(component, 0) >= 2 * self.shell.policy.limits.receive_bytes
 
     def _digest(self, component: int) -> None:
         """Read as slowly as this application does."""

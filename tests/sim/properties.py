@@ -117,16 +117,18 @@ def _pairs(local: Candidate, remote: Candidate) -> bool:
 
 
 def check_held(session: Session) -> None:
-    """Nothing went wrong, so nothing may have been lost: consent holds, however slowly the other reads."""
+    """Nothing went wrong, so nothing may have been lost: consent holds, however slowly the other reads.
+
+    Silence may be noticed. Before the nomination is heard of, losers may be closed by the side that nominated.
+    """
     for peer in session.peers:
-        failed = [verdict for _, state, verdict in peer.states if state is AgentState.FAILED]
-        require(not failed, f"consent: {peer.shell.name} failed with {failed} though nothing happened")
-        lost = [
-            verdict
-            for _, state, verdict in peer.states
-            if state is AgentState.DISCONNECTED and verdict is not Verdict.NO_RESPONSE
-        ]
-        require(not lost, f"path: {peer.shell.name} was disconnected by {lost} though nothing happened")
+        completed_at = next(at for at, state, _ in peer.states if state is AgentState.COMPLETED)
+        for at, state, verdict in peer.states:
+            lost = state is AgentState.DISCONNECTED and verdict is not Verdict.NO_RESPONSE and at > completed_at
+            require(
+                state is not AgentState.FAILED and not lost,
+                f"consent: {peer.shell.name} {state} ({verdict}) at {at:.3f} though nothing happened",
+            )
 
 
 def check_lost(peer: Peer) -> None:

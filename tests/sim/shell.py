@@ -56,8 +56,11 @@ class Application(Protocol):
     def stream_opened(self, component: int, stream: StreamId) -> None:
         """The first STUN message is on its way on a connection that we opened."""
 
-    def reads(self, component: int) -> bool:
-        """Whether the application takes more data now; else the shell stops reading from streams."""
+    def is_full(self, component: int) -> bool:
+        """So much is unread that streams with data should not be read."""
+
+    def is_overfull(self, component: int) -> bool:
+        """So much is unread that streams with data must not be read."""
 
     def event(self, event: Event) -> None: ...
 
@@ -318,8 +321,7 @@ class SimShell:
             early = stream.path.admit()
             if early:
                 self.world.events["early-data"] += 1
-            for data in early:
-                self.deliver(stream.component, path, data)
+            stream.deliver(early)
 
     def _use(self, component: int, path: Path | None) -> None:
         if path is None:
@@ -414,7 +416,7 @@ class SimShell:
         """The application takes data again."""
         for stream in list(self.streams.values()):
             if stream.component == component:
-                stream.schedule_read()
+                stream.resume()
 
     @property
     def open_handles(self) -> list[int]:

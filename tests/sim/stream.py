@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 TINY_BYTES = 400
 """A stream that is read byte by byte is so for its first bytes only."""
+STUN_WINDOW = 64 * 1024
+"""Bytes read from a stream for a full application after each STUN message sent: the answer is among them."""
 
 
 class FrameCuts:
@@ -60,6 +62,8 @@ class SimStream:
         self._read_total = 0
         self._reading = False
         self._asked = False
+        self._paused = False
+        self._window = 0
         self._closed = False
 
     # -- the socket's calls ------------------------------------------------------------------------------------
@@ -125,7 +129,7 @@ class SimStream:
     def _read(self) -> None:
         self._reading = False
         shell, socket = self.shell, self.socket
-        if self._closed or socket is None or shell.dead or not self._application_reads():
+        if self._closed or socket is None or shell.dead or self._paused:
             return
         chunk = socket.read(self._cut())
         if chunk:
@@ -138,10 +142,6 @@ class SimStream:
             socket.close()
             shell.stream_gone(self)
             shell.input(lambda now: shell.agent.stream_closed(self.handle, now))
-
-    def _application_reads(self) -> bool:
-        application = self.shell.application
-        return application is None or application.reads(self.component)
 
     def _cut(self) -> int:
         """How much to read: the world may cut a stream anywhere."""
@@ -160,14 +160,27 @@ class SimStream:
         if (cut := self._cuts.feed(chunk)) is not None:
             shell.world.events[f"cut-{cut}"] += 1
         received = self.path.receive(chunk)
-        for data in received.data:
-            shell.deliver(self.component, TcpPath(self.handle), data)
+        self.deliver(received.data)
         for message in received.stun:
             self._give(message)
         fault = self.path.fault
         if fault is not None and not self._closed:
             failure = Failure(fault.value)
             shell.input(lambda now: shell.agent.stream_failed(self.handle, failure, now))
+
+    def deliver(self, messages: list[bytes]) -> None:
+        """Data for the application; where that is full, little more is read than STUN may hide behind."""
+        shell, application = self.shell, self.shell.application
+        for data in messages:
+            shell.deliver(self.component, TcpPath(self.handle), data)
+        if messages and application is not None and application.is_full(self.component):
+            self._window -= sum(map(len, messages))
+            self._paused = self._window <= 0 or application.is_overfull(self.component)
+
+    def resume(self) -> None:
+        """The application has read."""
+        self._paused = False
+        self.schedule_read()
 
     def _give(self, message: bytes) -> None:
         self.shell.input(lambda now: self.shell.agent.stream_received(self.handle, message, now))
@@ -179,8 +192,13 @@ class SimStream:
         first = self.dialled and not self._asked
         self._asked = True
         self.path.send_stun(message)
-        if first and self.shell.application is not None:
-            self.shell.application.stream_opened(self.component, self.handle)
+        application = self.shell.application
+        if application is not None:
+            if first:
+                application.stream_opened(self.component, self.handle)
+            if application.is_full(self.component) and not application.is_overfull(self.component):
+                self._window = STUN_WINDOW
+                self.resume()
         self.pump()
 
     def pump(self) -> None:
