@@ -75,12 +75,14 @@ class CheckList:
         return True
 
     def start(self, now: float) -> None:
-        """Set the initial states (RFC 8445 s6.1.2.6) and begin."""
+        """Set the initial states (RFC 8445 s6.1.2.6) and begin, with the first check at once if the pace allows."""
         self.running = True
         for pair in sorted(self._pairs, key=lambda pair: pair.component):
             if pair.state is PairState.FROZEN and not self._active[pair.foundation]:
                 self._move(pair, PairState.WAITING)
         self.wake(now)
+        if self._tick is not None and self._tick.at <= now:
+            self._tick.expire(now)
 
     def stop(self) -> None:
         self.running = False

@@ -43,14 +43,20 @@ class Recovery:
     ``timeouts.reopen`` seconds ``give_up`` is called.
     """
 
-    __slots__ = ("_concluded", "_context", "_give_up", "_losses", "_usage")
+    __slots__ = ("_concluded", "_context", "_drop", "_give_up", "_losses", "_usage")
 
     def __init__(
-        self, context: Context, usage: Usage, give_up: Callable[[Generation, Pair, Verdict, float], None]
+        self,
+        context: Context,
+        usage: Usage,
+        give_up: Callable[[Generation, Pair, Verdict, float], None],
+        drop: Callable[[Pair, Verdict, float], None],
     ) -> None:
+        """``drop`` ends what is under way for a pair that another one replaces, and its connection."""
         self._context = context
         self._usage = usage
         self._give_up = give_up
+        self._drop = drop
         self._losses: dict[int, _Loss] = {}
         self._concluded = False
 
@@ -58,8 +64,8 @@ class Recovery:
         """The losers are closed: from now on a new connection of the peer can only be a reopened one."""
         self._concluded = True
 
-    def lost(self, generation: Generation, pair: Pair, verdict: Verdict, now: float) -> None:
-        """The selected pair's connection is gone."""
+    def lost(self, generation: Generation, pair: Pair, verdict: Verdict, now: float, *, nominate: bool) -> None:
+        """The selected pair's connection is gone. ``nominate``: say USE-CANDIDATE again, as lite peers expect."""
         component = pair.component
         self._context.note(now, Reopening(component, pair.dials))
         self._forget(component)
@@ -72,8 +78,12 @@ class Recovery:
         )
         self._losses[component] = _Loss(generation, pair, deadline)
         if pair.dials:
+            pair.nominating = nominate
             generation.checklist.wait(pair)
             generation.checklist.wake(now)
+
+    def is_lost(self, component: int) -> bool:
+        return component in self._losses
 
     def retry(self, generation: Generation, pair: Pair, now: float) -> bool:
         """A check failed: if it was to reopen a lost path, it is tried again, and True is returned."""
@@ -97,11 +107,12 @@ class Recovery:
         if not _same_ends(selected, pair):
             return False
         self._forget(pair.component)
+        pair.nominating = False
         if selected is not pair:
             pair.nominated = True
             nomination.selected[pair.component] = nomination.used[pair.component] = pair
             for loser in generation.checklist.conclude(pair.component, pair):
-                loser.stream = None
+                self._drop(loser, Verdict.SUPERSEDED, now)
         self._usage.use(generation, pair, now)
         return True
 

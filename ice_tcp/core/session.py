@@ -82,7 +82,7 @@ class Session:
         self.binding = Binding(context, self.roles, self.transactions, self.generation_of, self)
         self.gathering = Gathering(context, components, self._candidate_found, self._gathering_done)
         self.usage = Usage(context, self.transactions, components, self)
-        self._recovery = Recovery(context, self.usage, self._path_given_up)
+        self._recovery = Recovery(context, self.usage, self._path_given_up, self._drop)
         self.previous: Generation | None = None
         self.current = self._new_generation(0)
 
@@ -350,10 +350,15 @@ class Session:
         return not pair.is_tcp and now - pair.transaction.last_sent_at >= generation.checklist.ta
 
     def _accept_as_lite(self, generation: Generation, pair: Pair, check: InboundCheck, now: float) -> None:
-        """RFC 8445 s7.3.2: the peer's check with USE-CANDIDATE makes a valid and nominated pair."""
-        if check.use_candidate:
-            if pair.state is not PairState.SUCCEEDED:
-                generation.checklist.succeed(pair, now)
+        """RFC 8445 s7.3.2: the peer's check with USE-CANDIDATE makes a valid and nominated pair.
+
+        On a connection in place of a lost one any check does: the pair was nominated already.
+        """
+        if not check.use_candidate and not self._recovery.is_lost(pair.component):
+            return
+        if pair.state is not PairState.SUCCEEDED:
+            generation.checklist.succeed(pair, now)
+        if not self._recovery.regained(generation, self._nominations[generation], pair, now):
             self._nominations[generation].requested(pair, now)
 
     def _choose_as_lite(self, generation: Generation, now: float) -> None:
@@ -396,13 +401,10 @@ class Session:
     def _lose_pair(self, generation: Generation, pair: Pair, verdict: Verdict, now: float) -> None:
         """The pair's path is gone: win it back if it was selected, else give it up."""
         nomination = self._nominations[generation]
-        self._checks.abandon(pair)
-        stream, pair.stream = pair.stream, None
-        if stream is not None and self.connections.find(stream.id) is stream:
-            self.connections.close(stream, verdict, now)
+        self._drop(pair, verdict, now)
         if nomination.selected.get(pair.component) is pair:
             if verdict is not Verdict.CONSENT_EXPIRED and pair.is_tcp:
-                self._recovery.lost(generation, pair, verdict, now)
+                self._recovery.lost(generation, pair, verdict, now, nominate=self.roles.controlling)
             else:
                 self._path_given_up(generation, pair, verdict, now)
             return
@@ -413,6 +415,13 @@ class Session:
             generation.checklist.fail(pair, verdict, now)
         pair.verdict = verdict
         self.check_failed(generation, pair, now)
+
+    def _drop(self, pair: Pair, verdict: Verdict, now: float) -> None:
+        """End what is under way for a pair, and its connection."""
+        self._checks.abandon(pair)
+        stream, pair.stream = pair.stream, None
+        if stream is not None and self.connections.find(stream.id) is stream:
+            self.connections.close(stream, verdict, now)
 
     def _path_given_up(self, generation: Generation, pair: Pair, verdict: Verdict, now: float) -> None:
         """The selected path cannot be had back: only a restart helps."""
