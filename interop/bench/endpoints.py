@@ -47,7 +47,7 @@ class Endpoint(Protocol):
 
 
 class IceTcpEndpoint:
-    """An agent of this project, on the loopback interface only unless ``interfaces`` says otherwise."""
+    """An agent of this project; ``policy`` changes keys of the default policy."""
 
     def __init__(self, controlling: bool, **policy: object) -> None:
         role = Role.CONTROLLING if controlling else Role.CONTROLLED
@@ -146,7 +146,7 @@ def _ice_tcp(**policy: object) -> Callable[[bool], Endpoint]:
     return lambda controlling: IceTcpEndpoint(controlling, **policy)
 
 
-_MAKERS: Final[Mapping[str, Callable[[bool], Endpoint]]] = MappingProxyType(
+SUBJECTS: Final[Mapping[str, Callable[[bool], Endpoint]]] = MappingProxyType(
     {
         "ice-tcp": _ice_tcp(interfaces={"loopback": True}),
         "ice-tcp/udp": _ice_tcp(transports=["udp"], **_LOOPBACK_ONLY),
@@ -157,8 +157,9 @@ _MAKERS: Final[Mapping[str, Callable[[bool], Endpoint]]] = MappingProxyType(
         "reference": ReferenceEndpoint,
     }
 )
+"""What figures call an implementation and its settings: a function of whether the endpoint controls."""
 
 
 def make_endpoint(subject: str, controlling: bool) -> Endpoint:
     """A new endpoint of the implementation that figures call ``subject``. Call it in a running event loop."""
-    return _MAKERS[subject](controlling)
+    return SUBJECTS[subject](controlling)

@@ -9,7 +9,7 @@ from interop.bench.endpoints import Endpoint
 from interop.bench.session import BenchError, Session
 
 _DISTINCT = 64
-"""Messages that differ from each other; then they repeat. More than are in flight would be confused by reordering."""
+"""Messages that differ from each other; then they repeat."""
 _ACKNOWLEDGEMENT = b"so far"
 
 
@@ -27,10 +27,10 @@ async def one_way(session: Session) -> dict[str, Any]:
     count, size, window = (int(session.options[name]) for name in ("count", "size", "window"))
     start_at = await session.start()
     if session.first:
-        await _send(endpoint, count, size, window)
+        await send_messages(endpoint, count, size, window)
         received = await session.channel.get()
     else:
-        await _receive(endpoint, count, size, window)
+        await receive_messages(endpoint, count, size, window)
         received = {"end_at": time.monotonic(), "messages": count, "bytes": count * size}
         await session.channel.put(received)
     await session.meet()
@@ -38,7 +38,8 @@ async def one_way(session: Session) -> dict[str, Any]:
     return {"value": count / (received["end_at"] - start_at), **received}
 
 
-async def _send(endpoint: Endpoint, count: int, size: int, window: int) -> None:
+async def send_messages(endpoint: Endpoint, count: int, size: int, window: int) -> None:
+    """Send, but never have more than ``window`` messages in flight, if it is not 0."""
     send, recv = endpoint.send, endpoint.recv
     messages = _messages(size)
     allowed = window or count
@@ -50,7 +51,8 @@ async def _send(endpoint: Endpoint, count: int, size: int, window: int) -> None:
         await send(messages[number % _DISTINCT])
 
 
-async def _receive(endpoint: Endpoint, count: int, size: int, window: int) -> None:
+async def receive_messages(endpoint: Endpoint, count: int, size: int, window: int) -> None:
+    """Receive what `send_messages` sends. Raises BenchError for the first message that is not what was sent."""
     send, recv = endpoint.send, endpoint.recv
     messages = _messages(size)
     every = window // 2 or count + 1
