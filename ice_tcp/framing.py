@@ -1,7 +1,8 @@
-"""RFC 4571 frames: two bytes of length in network order, then the packet.
+"""How packets lie in byte streams: RFC 4571 frames between peers, self-delimiting messages to servers.
 
-Everything an ICE connection carries is framed, STUN and data alike, for its whole life (RFC 6544 s7.1, s10).
-No I/O: `FrameSplitter` takes what was read, `FrameQueue` says what to write next.
+Everything an ICE connection carries is framed, STUN and data alike, for its whole life (RFC 6544 s7.1, s10): two
+bytes of length in network order, then the packet. STUN and TURN servers speak unframed (RFC 8489 s6.2.2).
+No I/O: `FrameSplitter` and `ServerStreamSplitter` take what was read, `FrameQueue` says what to write next.
 """
 
 from __future__ import annotations
@@ -18,6 +19,22 @@ JOIN_BYTES = 256 * 1024
 """Frames are joined for one write up to about this size."""
 JOIN_FRAMES = 500
 """... and up to this number; a frame is two buffers, and the kernel takes 1024 (IOV_MAX)."""
+
+_STUN_HEADER_BYTES = 20
+_CHANNEL_HEADER_BYTES = 4
+_COOKIE = b"\x21\x12\xa4\x42"
+_COOKIE_END = 8
+
+
+class FramingError(ValueError):
+    """A stream carries something else than the protocol; no message can be found in it any more.
+
+    ``messages`` are those that `ServerStreamSplitter.feed` completed before.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.messages: list[bytes] = []
 
 
 class FrameSplitter:
@@ -70,6 +87,88 @@ class FrameSplitter:
                 packets.append(bytes(memoryview(unfinished)[HEADER_BYTES:]))
             self._unfinished = bytearray()
         return position + taken
+
+
+class ServerStreamSplitter:
+    """Cuts the stream between a client and a STUN or TURN server into its messages, however it was split.
+
+    Each is a whole STUN message, or a ChannelData message with its header and without its padding (RFC 8656
+    s12.5). `feed` returns all; where a message may end the protocol, as ConnectionBind does (RFC 6062 s4.3),
+    call `append`, then `take` one by one, and `detach` for what came after it.
+    """
+
+    __slots__ = ("_buffer", "_position")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._position = 0  # of the next message; beyond the buffer while padding is outstanding
+
+    def feed(self, chunk: bytes | memoryview) -> list[bytes]:
+        """Return the messages that ``chunk`` completes. Raises FramingError as `take` does."""
+        self.append(chunk)
+        messages: list[bytes] = []
+        try:
+            while (message := self.take()) is not None:
+                messages.append(message)
+        except FramingError as error:
+            error.messages = messages
+            raise
+        return messages
+
+    def append(self, chunk: bytes | memoryview) -> None:
+        """Take bytes as they were read; then call `take` until it returns None."""
+        taken = min(self._position, len(self._buffer))
+        del self._buffer[:taken]
+        self._position -= taken
+        self._buffer += chunk
+
+    def take(self) -> bytes | None:
+        """Return the next message, None if it is not complete.
+
+        Raises FramingError for what is neither STUN nor ChannelData, as early as that shows, and ever after.
+        """
+        buffer, start = self._buffer, self._position
+        available = len(buffer) - start
+        if available <= 0:
+            return None
+        first = buffer[start]
+        if first < 0x40:
+            size = padded = self._stun_size(available)
+        elif first < 0x50:
+            size, padded = self._channel_data_size(available)
+        else:
+            raise FramingError(f"first byte 0x{first:02x} is of neither STUN nor ChannelData (RFC 8656 s12)")
+        if not size or size > available:
+            return None
+        self._position = start + padded
+        return bytes(memoryview(buffer)[start : start + size])
+
+    def detach(self) -> bytes:
+        """Remove and return what came after the last message taken."""
+        rest = bytes(memoryview(self._buffer)[self._position :])
+        self._buffer, self._position = bytearray(), 0
+        return rest
+
+    def _stun_size(self, available: int) -> int:
+        """Bytes of the STUN message that begins here; 0 if that is not known yet."""
+        buffer, start = self._buffer, self._position
+        cookie = buffer[start + 4 : start + _COOKIE_END]
+        if not _COOKIE.startswith(cookie):
+            raise FramingError("no magic cookie where a STUN message would have it")
+        if available < _CHANNEL_HEADER_BYTES:
+            return 0
+        length = buffer[start + 2] << 8 | buffer[start + 3]
+        if length & 3:
+            raise FramingError(f"STUN length {length} is no multiple of 4")
+        return _STUN_HEADER_BYTES + length
+
+    def _channel_data_size(self, available: int) -> tuple[int, int]:
+        """Bytes of the ChannelData message that begins here, without and with its padding; 0 if not known yet."""
+        if available < _CHANNEL_HEADER_BYTES:
+            return 0, 0
+        start = self._position
+        size = _CHANNEL_HEADER_BYTES + (self._buffer[start + 2] << 8 | self._buffer[start + 3])
+        return size, (size + 3) & ~3
 
 
 class FrameQueue:

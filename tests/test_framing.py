@@ -1,9 +1,19 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ice_tcp.framing import JOIN_BYTES, JOIN_FRAMES, MAX_FRAME_BYTES, FrameQueue, FrameSplitter
+from ice_tcp.framing import (
+    JOIN_BYTES,
+    JOIN_FRAMES,
+    MAX_FRAME_BYTES,
+    FrameQueue,
+    FrameSplitter,
+    FramingError,
+    ServerStreamSplitter,
+)
+from ice_tcp.stun import MessageClass, Method, data, encode
 
 
 def frame(packet: bytes) -> bytes:
@@ -166,3 +176,94 @@ def test_any_partial_writes_give_whole_frames_in_order(steps: list[tuple[str, by
     assert [packet for packet in packets if packet[:1] == b"d"] == sent["data"]
     assert [packet for packet in packets if packet[:1] == b"u"] == sent["urgent"]
     assert queue.pending == 0
+
+
+def channel_data(payload: bytes, number: int = 0x4001) -> bytes:
+    return number.to_bytes(2, "big") + len(payload).to_bytes(2, "big") + payload
+
+
+def stun_message(payload: bytes) -> bytes:
+    return encode(MessageClass.INDICATION, Method.SEND, bytes(12), [data(payload)], fingerprint=False)
+
+
+def padded(message: bytes) -> bytes:
+    return message + bytes(-len(message) % 4)
+
+
+messages_strategy = st.lists(st.binary(max_size=40).flatmap(lambda payload: st.sampled_from(
+    [channel_data(payload), channel_data(payload, 0x4FFF), stun_message(payload)])), max_size=12)  # fmt: skip
+
+
+@given(messages_strategy, sizes_strategy, st.booleans())
+def test_any_split_of_a_server_stream_gives_the_same_messages(
+    messages: list[bytes], sizes: list[int], as_view: bool
+) -> None:
+    splitter = ServerStreamSplitter()
+    received = []
+    for piece in cut(b"".join(map(padded, messages)), sizes):
+        received += splitter.feed(memoryview(bytearray(piece)) if as_view else piece)
+    assert received == messages
+    assert splitter.detach() == b""
+
+
+@given(messages_strategy, st.binary(min_size=1, max_size=40), sizes_strategy)
+def test_garbage_after_messages_of_a_server_stream_is_found_in_any_split(
+    messages: list[bytes], garbage: bytes, sizes: list[int]
+) -> None:
+    splitter = ServerStreamSplitter()
+    received: list[bytes] = []
+    stream = b"".join(map(padded, messages)) + b"\xff" + garbage
+
+    def feed_all() -> None:
+        for piece in cut(stream, sizes):
+            received.extend(splitter.feed(piece))
+
+    with pytest.raises(FramingError) as raised:
+        feed_all()
+    assert received + raised.value.messages == messages
+    with pytest.raises(FramingError):
+        splitter.take()
+
+
+def test_channel_data_is_complete_without_its_padding() -> None:
+    splitter = ServerStreamSplitter()
+    assert splitter.feed(channel_data(b"five!")) == [channel_data(b"five!")]
+    assert splitter.feed(b"\0") == []
+    assert splitter.feed(b"\0\0" + channel_data(b"next")) == [channel_data(b"next")]
+
+
+def test_empty_channel_data_is_a_message() -> None:
+    assert ServerStreamSplitter().feed(channel_data(b"")) == [channel_data(b"")]
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"\x50",  # a reserved channel
+        b"\x80\0",  # RTP
+        b"\x00\x01\x00\x02",  # a length that STUN cannot have
+        b"\x00\x01\x00\x00\x22",  # no magic cookie
+        b"\x16\x03\x01\x02\x00\x01\x00\x01",  # TLS
+        b"POST / HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_what_is_no_server_stream_shows_at_once(start: bytes) -> None:
+    with pytest.raises(FramingError):
+        ServerStreamSplitter().feed(start)
+
+
+def test_what_follows_the_last_message_is_handed_over() -> None:
+    splitter = ServerStreamSplitter()
+    splitter.append(stun_message(b"last") + b"\xffraw bytes")
+    assert splitter.take() == stun_message(b"last")
+    assert splitter.detach() == b"\xffraw bytes"
+    assert splitter.take() is None
+
+
+def test_a_server_stream_keeps_at_most_one_unfinished_message() -> None:
+    splitter = ServerStreamSplitter()
+    splitter.feed(b"\x40\x00\xff\xff" + bytes(65534))
+    for _ in range(3):
+        assert splitter.feed(b"x\0" + b"\x40\x00\xff\xff" + bytes(65534))[0][-1:] == b"x"
+        assert len(splitter.detach()) == 4 + 65534
+        splitter.append(b"\x40\x00\xff\xff" + bytes(65534))
