@@ -128,13 +128,13 @@ class Sent:
 
 @dataclass(slots=True)
 class Flight:
-    """Something on its way; ``arrive`` is what happens there. ``data`` is the STUN message, if it is one."""
+    """Something on its way; ``arrive`` is what happens there. A STUN message has ``data`` and the sender's ``path``."""
 
     at: float
     sender: Node
     arrive: Callable[[], None]
     data: bytes | None = None
-    remote: TransportAddress | None = None
+    path: Path | None = None
 
     @property
     def message(self) -> stun.Message:
@@ -344,6 +344,10 @@ class Node:
     def state(self) -> AgentState:
         return self.agent.state
 
+    def is_in(self, state: AgentState) -> bool:
+        """As ``state is``, for asserting one state after another: a type checker takes an attribute for constant."""
+        return self.agent.state is state
+
     @property
     def states(self) -> list[tuple[AgentState, Verdict | None]]:
         return [(event.state, event.verdict) for event in self.all_events(StateChanged)]
@@ -471,17 +475,18 @@ class Node:
                 if local == command.remote:
                     target.receive(UdpPath(socket, source), command.data)
 
-        self.net.send(Flight(self.net.now + self.net.delay, self, arrive, command.data, command.remote))
+        self.net.send(Flight(self.net.now + self.net.delay, self, arrive, command.data, path))
 
     def _send_stream(self, command: SendStream) -> None:
         connection = self.streams[command.stream]
-        self.sent.append(Sent(self.net.now, TcpPath(command.stream), stun.decode(command.data), command.data))
+        path = TcpPath(command.stream)
+        self.sent.append(Sent(self.net.now, path, stun.decode(command.data), command.data))
 
         def arrive() -> None:
             if connection.far is not None and connection.far[1] in connection.far[0].streams:
                 connection.far[0].receive(TcpPath(connection.far[1]), command.data)
 
-        self.net.send(Flight(self.net.now + self.net.delay, self, arrive, command.data, connection.remote))
+        self.net.send(Flight(self.net.now + self.net.delay, self, arrive, command.data, path))
 
     def _connect(self, command: Connect) -> None:
         stream = command.stream
@@ -500,42 +505,34 @@ class Node:
         target = self.net.node_at(command.remote.host)
         if command.stream not in self.dialling or target is None:
             return
+        far: list[tuple[Node, StreamId]] = []
         failure = self.net.refuses(command)
-        listener = next((each for each, at in target.listeners.items() if at == command.remote), None)
-        crossing = next(
-            (
-                each
-                for each, dial in target.dialling.items()
-                if dial.remote == local and target.dialled_from[each] == command.remote
-            ),
-            None,
-        )
-        other: StreamId | None = None
-        if failure is None and crossing is not None:
-            other = crossing
-            target.connected(crossing)
-        elif failure is None and listener is not None:
-            other = target.accept(listener, local)
-        if other is None:
-            self._later(lambda: self._refused(command.stream, failure or Failure.REFUSED))
-            return
-        target.streams[other].far = (self, command.stream)
 
-        def established() -> None:
-            if command.stream in self.dialling:
-                # The far end must be known before the agent sends on the connection.
-                self.streams[command.stream] = Connection(local, command.remote, (target, other))
-                del self.dialling[command.stream]
-                self.do(lambda now: self.agent.stream_connected(command.stream, local, now))
+        def answer() -> None:
+            if command.stream not in self.dialling:
+                return
+            if not far:
+                self.fails(command.stream, failure or Failure.REFUSED)
+                return
+            del self.dialling[command.stream]
+            self.streams[command.stream] = Connection(local, command.remote, far[0])
+            self.do(lambda now: self.agent.stream_connected(command.stream, local, now))
 
-        self._later(established)
+        # Before the target says anything on the new connection, so that it arrives after the answer.
+        self.net.flying.append(Flight(self.net.now + self.net.delay, self, answer))
+        if failure is None:
+            other = target.take_syn(command.remote, local)
+            if other is not None:
+                target.streams[other].far = (self, command.stream)
+                far.append((target, other))
 
-    def _refused(self, stream: StreamId, failure: Failure) -> None:
-        if stream in self.dialling:
-            self.fails(stream, failure)
-
-    def _later(self, action: Callable[[], None]) -> None:
-        self.net.flying.append(Flight(self.net.now + self.net.delay, self, action))
+    def take_syn(self, local: TransportAddress, remote: TransportAddress) -> StreamId | None:
+        """A SYN comes: it crosses one of ours, or a listener takes it, or nobody."""
+        for stream, dial in self.dialling.items():
+            if dial.remote == remote and self.dialled_from[stream] == local:
+                return self.connected(stream)
+        listener = next((each for each, at in self.listeners.items() if at == local), None)
+        return self.accept(listener, remote) if listener is not None else None
 
     def _close(self, handle: int) -> None:
         self.sockets.pop(SocketId(handle), None)

@@ -150,7 +150,7 @@ def test_after_a_switch_the_other_side_nominates() -> None:
     assert node.agent.role is Role.CONTROLLING
     peer.plays_along(1)
     assert node.new_requests[-1].message.use_candidate
-    assert node.state is AgentState.COMPLETED
+    assert node.is_in(AgentState.COMPLETED)
 
 
 def test_a_nomination_that_meets_a_conflict_is_not_our_business_any_more() -> None:
