@@ -5,19 +5,22 @@ from __future__ import annotations
 from typing import Protocol
 
 from ice_tcp import stun
-from ice_tcp.core.commands import Path
+from ice_tcp.core.commands import Path, UdpPath
 from ice_tcp.core.context import Context
 from ice_tcp.core.generation import Generation
 from ice_tcp.core.pairs import Pair
 from ice_tcp.core.timers import Timer
 from ice_tcp.core.trace import ConsentChecked, ConsentRenewed
-from ice_tcp.core.transaction import Transaction, Transactions
+from ice_tcp.core.transaction import Transaction, Transactions, transmit
 from ice_tcp.core.verdicts import Verdict
 
 _SILENT_INTERVALS = 2.5
 """After this many intervals without a response the path counts as silent."""
 
 _FORBIDDEN = 403
+
+KEEPALIVE_INTERVAL = 15.0
+"""Seconds between keepalives where consent is not asked for (Tr, RFC 8445 s11)."""
 
 
 class ConsentKeeper(Protocol):
@@ -79,6 +82,8 @@ class Consent:
         if self._context.policy.consent.enabled and not self._generation.local.lite:
             self._renew(now, by_request=False)
             self._schedule(now)
+        elif isinstance(self.path, UdpPath):
+            self._next = self._context.timers.set(now + KEEPALIVE_INTERVAL, self._keep_alive)
 
     def stop(self) -> None:
         for timer in (self._next, self._expiry):
@@ -96,6 +101,15 @@ class Consent:
     def _schedule(self, now: float) -> None:
         interval = self._context.policy.consent.interval * self._context.rng.uniform(0.8, 1.2)
         self._next = self._context.timers.set(now + interval, self._check)
+
+    def _keep_alive(self, now: float) -> None:
+        """RFC 8445 s11: an indication, which nobody answers, keeps the NAT binding."""
+        transmit(
+            self._context,
+            self.path,
+            stun.encode(stun.MessageClass.INDICATION, stun.Method.BINDING, self._context.transaction_id()),
+        )
+        self._next = self._context.timers.set(now + KEEPALIVE_INTERVAL, self._keep_alive)
 
     def _check(self, now: float) -> None:
         policy = self._context.policy.consent

@@ -222,11 +222,12 @@ class Generation:
         return Pair(self._context.issue(), local, remote, controlling=self._roles.controlling)
 
     def _identify(self, candidate: Candidate) -> None:
-        """Signaling names what was learned as peer reflexive: same pairs, real foundation and type."""
+        """Signaling names what was learned as peer reflexive: same pairs, real type, and priority (RFC 8838 s11)."""
         self._reflexive -= 1
         for pair in self.checklist:
             if pair.remote.address == candidate.address and pair.remote.tcptype is candidate.tcptype:
                 pair.remote = candidate
+        self.checklist.rerank(controlling=self._roles.controlling)
 
     def _ignore(self, candidate: Candidate, rule: str, now: float) -> None:
         self._context.note(now, CandidateIgnored(candidate, rule))
