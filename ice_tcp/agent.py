@@ -97,7 +97,7 @@ class Agent:
     Methods raise ConnectionClosed after `close`, ValueError and RuntimeError for misuse.
     """
 
-    __slots__ = ("__weakref__", "_changes", "_core", "_driver", "_gathering", "_listeners", "_verdict")
+    __slots__ = ("__weakref__", "_changes", "_components", "_core", "_driver", "_gathering", "_listeners", "_verdict")
 
     def __init__(
         self, role: Role, *, policy: Policy | None = None, components: int = 1, trace: TraceSink | None = None
@@ -110,6 +110,7 @@ class Agent:
             trace=trace,
             on_event=self._happened,
         )
+        self._components = self._driver.components
         self._changes = _Changes()
         self._gathering = _Gathering()
         self._listeners: WeakSet[EventStream] = WeakSet()
@@ -226,24 +227,31 @@ class Agent:
         When another path is selected, messages that still wait for the old one may be lost. Raises NoPathError while
         there is no path, ConnectError after failure; messages accepted before may be lost then.
         """
-        outlet = self._component(component).outlet
+        try:
+            outlet = self._components[component].outlet
+        except KeyError:
+            raise self._no_component(component) from None
         message = data if type(data) is bytes else bytes(memoryview(data))
-        if not outlet.transmit(message):
+        burst = outlet.transmit(message)
+        if not burst:
             await outlet.send(message)
-        elif outlet.route is not None and outlet.route.burst >= _BURST:
+        elif burst >= _BURST:
             await asyncio.sleep(0)
 
     def send_nowait(self, data: bytes | bytearray | memoryview, component: int = 1) -> bool:
         """As `send`, but drop the message and return False if too much waits already."""
         message = data if type(data) is bytes else bytes(memoryview(data))
-        return self._component(component).outlet.transmit(message)
+        return self._component(component).outlet.transmit(message) > 0
 
     async def recv(self, component: int = 1) -> bytes:
         """Return the next message of the peer; only one `recv` may wait on a component.
 
         Raises ConnectError after failure and ConnectionClosed after `close`, once all messages that came were taken.
         """
-        inbox = self._component(component).inbox
+        try:
+            inbox = self._components[component].inbox
+        except KeyError:
+            raise self._no_component(component) from None
         while not inbox.messages:
             await inbox.arrival()
         return inbox.take()
@@ -279,7 +287,7 @@ class Agent:
 
     def stats(self) -> AgentStats:
         """Counters of every pair in the check list and of what was discarded."""
-        discarded = sum(map(self._driver.discarded, self._driver.components))
+        discarded = sum(map(self._driver.discarded, self._components))
         return AgentStats(tuple(self._pair_stats()), discarded)
 
     def _pair_stats(self) -> Iterable[CandidatePairStats]:
@@ -317,9 +325,12 @@ class Agent:
 
     def _component(self, number: int) -> Component:
         try:
-            return self._driver.components[number]
+            return self._components[number]
         except KeyError:
-            raise ValueError(f"component {number!r} is not from 1 to {len(self._driver.components)}") from None
+            raise self._no_component(number) from None
+
+    def _no_component(self, number: int) -> ValueError:
+        return ValueError(f"component {number!r} is not from 1 to {len(self._components)}")
 
     async def _reach(self, *states: AgentState) -> SelectedPath:
         while True:
@@ -364,7 +375,7 @@ class Agent:
         if state is AgentState.CLOSED:
             self._gathering.end()
         end = None if self._error() is None else self._raise_later
-        for component in self._driver.components.values():
+        for component in self._components.values():
             component.inbox.end(end)
             component.outlet.end(end)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from ice_tcp.framing import MAX_FRAME_BYTES, Buffer, FrameQueue, FrameSplitter
+from ice_tcp.framing import HEADER_BYTES, MAX_FRAME_BYTES, Buffer, FrameQueue, FrameSplitter
 from ice_tcp.stun import is_stun
 
 # RFC 7983 s7, RFC 8489 s5: most data is told from STUN by these four bytes, the rest by `is_stun`.
@@ -58,8 +58,19 @@ class StreamPath:
     ``early_limit`` bounds the data kept before `admit`, ``send_limit`` what waits to be written, in bytes.
     """
 
-    __slots__ = ("_early", "_early_bytes", "_early_limit", "_not_stun", "_queue", "_send_limit", "_splitter",
-                 "_started", "_stun_bytes", "admitted", "traffic")  # fmt: skip
+    __slots__ = (
+        "_early",
+        "_early_bytes",
+        "_early_limit",
+        "_not_stun",
+        "_queue",
+        "_send_limit",
+        "_splitter",
+        "_started",
+        "_stun_bytes",
+        "admitted",
+        "traffic",
+    )
 
     def __init__(self, *, early_limit: int, send_limit: int) -> None:
         self._splitter = FrameSplitter()
@@ -84,12 +95,10 @@ class StreamPath:
         """Take bytes as they were read, cut anywhere; the packets returned own their bytes."""
         if not self.admitted and self.fault is not None:
             return Received([], [])
-        data = self._splitter.feed(chunk)
-        if not self._started and not self._starts_with_stun(data):
+        packets = self._splitter.feed(chunk)
+        if not self._started and not self._starts_with_stun(packets):
             return Received([], [])
-        stun = [packet for packet in data if packet[4:8] == _COOKIE and is_stun(packet)]
-        if stun:
-            data = [packet for packet in data if not is_stun(packet)]
+        stun, data = _told_apart(packets)
         if not data:
             return Received(stun, data)
         size = sum(map(len, data))
@@ -102,6 +111,22 @@ class StreamPath:
         self._early_bytes += size
         return Received(stun, [])
 
+    def receive_one(self, buffer: memoryview, size: int) -> bytes | None:
+        """The short way of a single message: what `receive` would return, if that is one data packet and no STUN.
+
+        None, and nothing done, if the first ``size`` bytes of ``buffer`` are anything else.
+        """
+        length = size - HEADER_BYTES
+        if length < 1 or (buffer[0] << 8 | buffer[1]) != length or not self.admitted or self._splitter.unfinished:
+            return None
+        packet = bytes(buffer[HEADER_BYTES:size])
+        if packet[4:8] == _COOKIE or not self._started:
+            return None
+        traffic = self.traffic
+        traffic.packets_received += 1
+        traffic.bytes_received += length
+        return packet
+
     def _starts_with_stun(self, packets: list[bytes]) -> bool:
         """Check the first packet, as soon as its start tells: what is no ICE peer may never complete it."""
         if packets:
@@ -109,7 +134,7 @@ class StreamPath:
             self._not_stun = not self._started
         else:
             frame = self._splitter.unfinished
-            if len(frame) >= 2 + _COOKIE_END:
+            if len(frame) >= HEADER_BYTES + _COOKIE_END:
                 rest = (frame[0] << 8 | frame[1]) - _STUN_HEADER_BYTES
                 self._not_stun = frame[2] >= 0x40 or frame[6:10] != _COOKIE or (frame[4] << 8 | frame[5]) != rest
         return not self._not_stun
@@ -142,17 +167,21 @@ class StreamPath:
         self._queue.put_urgent(message)
         return True
 
-    def send_data(self, data: bytes) -> bool:
-        """Queue a data packet; False, and nothing done, if ``send_limit`` bytes wait already.
+    def send_data(self, data: bytes) -> int:
+        """Queue a data packet; return what is `pending` now, or 0, with nothing done, if ``send_limit`` waits already.
 
         Raises ValueError for more than MAX_FRAME_BYTES.
         """
-        if len(data) > MAX_FRAME_BYTES:
+        size = len(data)
+        if size > MAX_FRAME_BYTES:
             raise _too_long(data)
-        if self._queue.pending >= self._send_limit:
-            return False
-        self.queue_data(data)
-        return True
+        queue = self._queue
+        if queue.pending >= self._send_limit:
+            return 0
+        traffic = self.traffic
+        traffic.packets_sent += 1
+        traffic.bytes_sent += size
+        return queue.put(data)
 
     def queue_data(self, data: bytes | memoryview) -> None:
         """Queue a data packet of at most MAX_FRAME_BYTES, whatever waits already; ``data`` must not change later."""
@@ -187,6 +216,14 @@ class StreamPath:
         return self._queue.written(count)
 
 
+def _told_apart(packets: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """STUN, and the rest."""
+    for packet in packets:
+        if packet[4:8] == _COOKIE and is_stun(packet):
+            return [each for each in packets if is_stun(each)], [each for each in packets if not is_stun(each)]
+    return [], packets
+
+
 def _too_long(data: bytes) -> ValueError:
     return ValueError(f"a message of {len(data)} bytes does not fit a frame of at most {MAX_FRAME_BYTES} (RFC 4571)")
 
@@ -217,19 +254,25 @@ class DatagramPath:
             packets = [bytes(datagrams[start : start + segment]) for start in range(0, size, segment)]
         else:
             packets = [bytes(datagrams)]
-        stun = [packet for packet in packets if packet[4:8] == _COOKIE and is_stun(packet)]
-        if stun:
-            packets = [packet for packet in packets if not is_stun(packet)]
-            size -= sum(map(len, stun))
-        if not packets:
-            return Received(stun, packets)
+        stun, data = _told_apart(packets)
+        if not data:
+            return Received(stun, data)
         traffic = self._traffic.get(source)
         if traffic is None:
-            self._keep(packets, source)
+            self._keep(data, source)
             return Received(stun, [])
-        traffic.packets_received += len(packets)
-        traffic.bytes_received += size
-        return Received(stun, packets)
+        traffic.packets_received += len(data)
+        traffic.bytes_received += size - sum(map(len, stun))
+        return Received(stun, data)
+
+    def receive_one(self, datagram: bytes, source: Hashable) -> bool:
+        """The short way of a single message: True if it is data of an admitted source; else call `receive`."""
+        traffic = self._traffic.get(source)
+        if traffic is None or not datagram or datagram[4:8] == _COOKIE:
+            return False
+        traffic.packets_received += 1
+        traffic.bytes_received += len(datagram)
+        return True
 
     def _keep(self, packets: list[bytes], source: Hashable) -> None:
         early = self._early

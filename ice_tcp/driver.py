@@ -11,6 +11,7 @@ import random
 import socket
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar, assert_never
 
 from candidates.candidate import TransportAddress
@@ -42,6 +43,7 @@ from ice_tcp.datapath import DatagramPath, Received, StreamPath, Traffic
 from ice_tcp.net.asyncio_net import Network
 from ice_tcp.net.component import DatagramRoute, Inbox, Outlet, Route
 from ice_tcp.net.datagrams import DatagramSocket
+from ice_tcp.net.precise import PreciseTimer, precise_timers
 from ice_tcp.net.sockets import NetworkError, SocketAddress, transport_address
 from ice_tcp.net.streams import Connection, Listener
 
@@ -153,7 +155,7 @@ class Driver:
         self._pumping = False
         self._closing = False
         self._clock = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: PreciseTimer | asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self.components = {number: Component(limits) for number in range(1, components + 1)}
 
@@ -201,17 +203,22 @@ class Driver:
         at = self._core.next_timer()
         if at == self._timer_at:
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        before = self._timer
         self._timer_at = at
-        if at is not None:
-            self._timer = self._loop.call_at(at, self._expire, at)
+        self._timer = None if at is None else self._call_at(at)
+        if before is not None:
+            before.cancel()
 
-    def _expire(self, at: float) -> None:
-        self._timer = None
-        self._timer_at = None
-        self._clock = max(self._clock, at)
+    def _call_at(self, at: float) -> PreciseTimer | asyncio.TimerHandle:
+        timers = precise_timers(self._loop)
+        if timers is not None:
+            with suppress(OSError):  # no descriptor left
+                return timers.call_at(at, self._expire)
+        return self._loop.call_at(at, self._expire)
+
+    def _expire(self) -> None:
+        at, self._timer, self._timer_at = self._timer_at, None, None
+        self._clock = max(self._clock, at or 0.0)
         self.feed(self._core.timer_expired)
 
     # Commands
@@ -410,6 +417,12 @@ class DatagramPort:
         self.component = component
         self.path = DatagramPath(early_limit=limits.early_bytes)
 
+    def datagram_received(self, data: bytes, source: SocketAddress) -> None:
+        if not self.path.receive_one(data, source):
+            self.datagrams_received(data, source, 0)
+        elif not self.component.inbox.offer_one(data):
+            self.component.inbox.discarded += 1
+
     def datagrams_received(self, data: bytes, source: SocketAddress, segment: int) -> None:
         stun, messages = self.path.receive(data, source, segment)
         if messages:
@@ -488,6 +501,10 @@ class StreamPort:
             self._driver.feed(self._driver.core.stream_received, self.id, message)
         if not connection.path.admitted:
             self._driver.feed(self._examine, connection)
+
+    def message_received(self, connection: Connection, message: bytes) -> None:
+        if self._stream is not None or not self._component.inbox.offer_one(message):
+            self._deliver(connection, [message])
 
     def stream_closed(self, connection: Connection) -> None:
         connection.abort()

@@ -43,21 +43,17 @@ class FrameSplitter:
     Packets of length zero are legal (RFC 4571 s2) and vanish here.
     """
 
-    __slots__ = ("_unfinished",)
+    __slots__ = ("unfinished",)
 
     def __init__(self) -> None:
-        self._unfinished = bytearray()
-
-    @property
-    def unfinished(self) -> bytearray:
+        self.unfinished = bytearray()
         """The frame begun but not complete, with its header; never longer than one frame."""
-        return self._unfinished
 
     def feed(self, chunk: bytes | memoryview) -> list[bytes]:
         """Return the packets that ``chunk`` completes, in order; each is copied once, and owns its bytes."""
         packets: list[bytes] = []
         size = len(chunk)
-        position = self._continue(chunk, packets) if self._unfinished else 0
+        position = self._continue(chunk, packets) if self.unfinished else 0
         while size - position >= HEADER_BYTES:
             start = position + HEADER_BYTES
             end = start + (chunk[position] << 8 | chunk[position + 1])
@@ -67,12 +63,12 @@ class FrameSplitter:
                 packets.append(bytes(chunk[start:end]))
             position = end
         if position < size:
-            self._unfinished += chunk[position:]
+            self.unfinished += chunk[position:]
         return packets
 
     def _continue(self, chunk: bytes | memoryview, packets: list[bytes]) -> int:
         """Complete the unfinished frame as far as ``chunk`` goes; return how much of ``chunk`` that took."""
-        unfinished = self._unfinished
+        unfinished = self.unfinished
         position = 0
         if len(unfinished) < HEADER_BYTES:  # the split went between the two bytes of LENGTH
             position = min(1, len(chunk))
@@ -85,7 +81,7 @@ class FrameSplitter:
         if taken == missing:
             if len(unfinished) > HEADER_BYTES:
                 packets.append(bytes(memoryview(unfinished)[HEADER_BYTES:]))
-            self._unfinished = bytearray()
+            self.unfinished = bytearray()
         return position + taken
 
 
@@ -196,11 +192,12 @@ class FrameQueue:
         """Bytes that wait in the first queue."""
         return sum(map(len, self._urgent))
 
-    def put(self, packet: bytes | memoryview) -> None:
-        """Queue a data packet of at most MAX_FRAME_BYTES."""
+    def put(self, packet: bytes | memoryview) -> int:
+        """Queue a data packet of at most MAX_FRAME_BYTES; return `pending`."""
         size = len(packet)
         self._data += (size.to_bytes(2, "big"), packet)
-        self.pending += size + HEADER_BYTES
+        self.pending = pending = self.pending + size + HEADER_BYTES
+        return pending
 
     def put_urgent(self, packet: bytes) -> None:
         """Queue a packet of at most MAX_FRAME_BYTES before all data."""

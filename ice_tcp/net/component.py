@@ -19,35 +19,31 @@ _MESSAGE_COST = 64
 class Route(Protocol):
     """Where the data of a component is sent."""
 
-    @property
-    def burst(self) -> int:
-        """Messages since the loop last had its turn."""
+    def send_data(self, data: bytes) -> int:
+        """Send one message; return how many went since the loop last had its turn, this one included.
 
-    def send_data(self, data: bytes) -> bool:
-        """Send one message; False, and nothing done, if too much waits already."""
+        0, and nothing done, if too much waits already.
+        """
 
 
 class DatagramRoute:
     """One remote address behind a UDP socket; a `Connection` is a route by itself."""
 
-    __slots__ = ("_remote", "_socket", "_traffic")
+    __slots__ = ("_remote", "_send", "_socket", "_traffic")
 
     def __init__(self, sock: DatagramSocket, remote: SocketAddress, traffic: Traffic) -> None:
         self._socket = sock
+        self._send = sock.send_data
         self._remote = remote
         self._traffic = traffic
 
-    @property
-    def burst(self) -> int:
-        return self._socket.burst
-
-    def send_data(self, data: bytes) -> bool:
-        if not self._socket.send_data(data, self._remote):
-            return False
-        traffic = self._traffic
-        traffic.packets_sent += 1
-        traffic.bytes_sent += len(data)
-        return True
+    def send_data(self, data: bytes) -> int:
+        burst = self._send(data, self._remote)
+        if burst:
+            traffic = self._traffic
+            traffic.packets_sent += 1
+            traffic.bytes_sent += len(data)
+        return burst
 
     def discard(self) -> None:
         """Forget what waits to be sent here."""
@@ -61,13 +57,14 @@ class Inbox:
     (`is_overfull`); ``resume`` is called when half of ``limit`` is free again. What cannot be stopped is dropped.
     """
 
-    __slots__ = ("_bytes", "_end", "_limit", "_reader", "_resume", "discarded", "messages")
+    __slots__ = ("_bytes", "_end", "_limit", "_low", "_reader", "_resume", "discarded", "messages")
 
     def __init__(self, limit: int, resume: Callable[[], None]) -> None:
         self.messages: deque[bytes] = deque()
         """Oldest first; remove with `take`."""
         self._bytes = 0
         self._limit = limit
+        self._low = limit // 2
         self._resume = resume
         self._reader: asyncio.Future[None] | None = None
         self._end: Callable[[], Exception] | None = None
@@ -95,6 +92,16 @@ class Inbox:
         else:
             self.put(messages)
 
+    def offer_one(self, message: bytes) -> bool:
+        """Keep a message and return True, unless too many wait."""
+        if self._bytes >= self._limit:
+            return False
+        self.messages.append(message)
+        self._bytes += len(message) + _MESSAGE_COST
+        if self._reader is not None:
+            self._wake()
+        return True
+
     async def get(self) -> bytes:
         """Return the oldest message; wait for one if there is none. Raises as `arrival`."""
         while not self.messages:
@@ -118,7 +125,7 @@ class Inbox:
         message = self.messages.popleft()
         before = self._bytes
         self._bytes = after = before - len(message) - _MESSAGE_COST
-        if after <= self._limit // 2 < before:
+        if after <= self._low < before:
             self._resume()
         return message
 
@@ -136,8 +143,9 @@ class Inbox:
             self._wake()
 
     def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+        reader, self._reader = self._reader, None
+        if reader is not None and not reader.done():
+            reader.set_result(None)
 
 
 class Outlet:
@@ -149,8 +157,8 @@ class Outlet:
         self._writers: list[asyncio.Future[None]] = []
         self._end: Callable[[], Exception] | None = None
         self.route: Route | None = None
-        self.transmit: Callable[[bytes], bool] = self._refuse
-        """Sends one message; False, and nothing done, if too much waits already.
+        self.transmit: Callable[[bytes], int] = self._refuse
+        """As `Route.send_data`.
 
         Raises NoPathError, or the error given to `end`, while there is no route; ValueError for a message that the
         route cannot carry.
@@ -169,7 +177,7 @@ class Outlet:
         self._end = error
         self.wake()
 
-    def _refuse(self, data: bytes) -> bool:  # noqa: ARG002 - stands for a route's
+    def _refuse(self, data: bytes) -> int:  # noqa: ARG002 - stands for a route's
         raise self._end() if self._end else NoPathError("there is no path; await connect() first")
 
     async def send(self, data: bytes) -> None:

@@ -20,6 +20,10 @@ _READ_BYTES = 65536
 _READS_PER_WAKE = 32
 """A busy socket lets the others have their turn after so many reads."""
 
+_QUIET_WAKES = 8
+"""Looking for a second datagram in vain costs half of what reading one does; so not each time after the first was
+alone."""
+
 # linux/udp.h; the socket module does not name them.
 _UDP_SEGMENT = 103
 _UDP_GRO = 104
@@ -34,8 +38,10 @@ _WOULD_BLOCK = (BlockingIOError, InterruptedError)
 class DatagramHandler(Protocol):
     """Who owns a `DatagramSocket`."""
 
+    def datagram_received(self, data: bytes, source: SocketAddress) -> None: ...
+
     def datagrams_received(self, data: bytes, source: SocketAddress, segment: int) -> None:
-        """``data`` is one datagram, or if ``segment`` is not 0, several of that size in a row."""
+        """``data`` is several datagrams of ``segment`` bytes in a row; the last may be shorter."""
 
     def writable(self) -> None:
         """What `DatagramSocket.send_data` refused may be tried again."""
@@ -44,8 +50,23 @@ class DatagramHandler(Protocol):
 class DatagramSocket:
     """A UDP socket. It survives whatever ICMP says."""
 
-    __slots__ = ("_batch", "_batch_bytes", "_handler", "_largest_segment", "_loop", "_remote", "_scheduled", "_scope",
-                 "_send_limit", "_sock", "_waiting", "_waiting_bytes", "address", "burst")  # fmt: skip
+    __slots__ = (
+        "_batch",
+        "_batch_bytes",
+        "_handler",
+        "_joining",
+        "_largest_segment",
+        "_loop",
+        "_quiet",
+        "_remote",
+        "_scope",
+        "_send_limit",
+        "_sock",
+        "_waiting",
+        "_waiting_bytes",
+        "address",
+        "burst",
+    )
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, host: str, send_limit: int, handler: DatagramHandler
@@ -57,8 +78,9 @@ class DatagramSocket:
         self._scope = scope_of(sock)
         self.address = TransportAddress(host, sock.getsockname()[1])
         self.burst = 0
-        """Messages since the loop last had its turn."""
-        self._scheduled = False
+        """Datagrams sent since the loop last had its turn, as far as we know."""
+        self._joining = False
+        self._quiet = 0  # wake-ups that look for one datagram only
         self._batch: list[bytes] = []
         self._batch_bytes = 0
         self._remote: SocketAddress = ("", 0)
@@ -78,30 +100,32 @@ class DatagramSocket:
         with suppress(OSError):  # as if lost on the way
             self._sock.sendto(data, remote)
 
-    def send_data(self, data: bytes, remote: SocketAddress) -> bool:
-        """Send a datagram; False, and nothing done, if too much waits already.
+    def send_data(self, data: bytes, remote: SocketAddress) -> int:
+        """Send a datagram; return how many went since the loop last had its turn, this one included.
 
-        The first one of a loop iteration leaves at once; those that follow are joined. Raises ValueError for more
-        than 65507 bytes.
+        0, and nothing done, if too much waits already. A single one leaves at once; in a burst those that follow in
+        the same loop iteration are joined. Raises ValueError for more than 65507 bytes.
         """
         size = len(data)
         if size > MAX_DATAGRAM_BYTES:
             raise ValueError(f"a message of {size} bytes does not fit a UDP datagram of at most {MAX_DATAGRAM_BYTES}")
-        self.burst += 1
         if self._waiting:
-            return self._wait(data, remote)
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
+            if not self._wait(data, remote):
+                return 0
+        elif self._joining:
+            self._join(data, size, remote)
+        else:
+            if self.burst:  # perhaps in the same iteration as the one before
+                self._joining = True
+                self._loop.call_soon(self._flush)
             try:
                 self._sock.sendto(data, remote)
             except _WOULD_BLOCK:
                 self._wait(data, remote)
             except OSError:
                 pass  # as if lost on the way
-        else:
-            self._join(data, size, remote)
-        return True
+        self.burst += 1
+        return self.burst
 
     def _join(self, data: bytes, size: int, remote: SocketAddress) -> None:
         """Put the datagram into the batch: all of one size, only the last may be shorter."""
@@ -122,8 +146,8 @@ class DatagramSocket:
             self._send_batch()
 
     def _flush(self) -> None:
-        self._scheduled = False
-        self.burst = 0
+        self._joining = False
+        self.burst = int(self.burst > 2)  # after a burst expect another
         if self._batch:
             self._send_batch()
 
@@ -192,18 +216,29 @@ class DatagramSocket:
                 self._loop.remove_writer(self._sock)
 
     def _read(self) -> None:
-        receive, handler = self._sock.recvmsg, self._handler
-        for _ in range(_READS_PER_WAKE):
+        if not self._joining:
+            self.burst = 0
+        most = _READS_PER_WAKE
+        if self._quiet:
+            self._quiet -= 1
+            most = 1
+        count = 0
+        while count < most:
             try:
-                data, control, _, source = receive(_READ_BYTES, _CONTROL_BYTES)
+                data, control, _, source = self._sock.recvmsg(_READ_BYTES, _CONTROL_BYTES)
             except _WOULD_BLOCK:
-                return
+                break
             except OSError:
-                continue  # an ICMP error of an earlier datagram, reported once
-            segment = int.from_bytes(control[0][2], sys.byteorder) if control else 0
-            handler.datagrams_received(data, source, segment)
+                return  # an ICMP error of an earlier datagram, reported once
+            count += 1
+            if control:
+                self._handler.datagrams_received(data, source, int.from_bytes(control[0][2], sys.byteorder))
+            else:
+                self._handler.datagram_received(data, source)
             if self._sock.fileno() < 0:
                 return
+        if most > 1:
+            self._quiet = 0 if count > 1 else _QUIET_WAKES
 
     def close(self) -> None:
         """Send what was joined, then close."""

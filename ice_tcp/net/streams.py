@@ -27,7 +27,7 @@ CLOSE_TIMEOUT = 1.0
 _BUFFER_BYTES = 256 * 1024
 _READS_PER_WAKE = 8
 """A busy connection lets the others have their turn after so many reads."""
-_LONE_BYTES = 4096
+_ALONE_BYTES = 4096
 """Up to this it is cheaper to copy a frame together than to gather it."""
 _LAST_READS = 1000
 """More than the kernel keeps of a connection that was reset."""
@@ -55,6 +55,9 @@ class StreamHandler(Protocol):
 
     def stream_received(self, connection: Connection, received: Received) -> None: ...
 
+    def message_received(self, connection: Connection, message: bytes) -> None:
+        """As ``stream_received`` with this data only."""
+
     def stream_closed(self, connection: Connection) -> None:
         """The other end closed (FIN); nothing of what it sent is outstanding."""
 
@@ -73,8 +76,22 @@ class Connection:
     It begins with `connect`, or with `start` if it was accepted, and ends with `close` or `abort`.
     """
 
-    __slots__ = ("_buffer", "_closing", "_handler", "_lease", "_loop", "_reading", "_scheduled", "_sock", "_timer",
-                 "_writing", "burst", "local", "path", "remote")  # fmt: skip
+    __slots__ = (
+        "_buffer",
+        "_closing",
+        "_handler",
+        "_joining",
+        "_lease",
+        "_loop",
+        "_reading",
+        "_sock",
+        "_timer",
+        "_writing",
+        "burst",
+        "local",
+        "path",
+        "remote",
+    )
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, host: str, path: StreamPath, handler: StreamHandler
@@ -87,8 +104,8 @@ class Connection:
         self.local = TransportAddress(host, sock.getsockname()[1])
         self.remote: TransportAddress | None = None
         self.burst = 0
-        """Messages since the loop last had its turn."""
-        self._scheduled = False
+        """Data packets sent since the loop last had its turn, as far as we know."""
+        self._joining = False
         self._writing = False  # waits for the kernel to take more
         self._reading = False
         self._closing = False
@@ -148,10 +165,13 @@ class Connection:
     # Reading
 
     def _read(self, most: int = _READS_PER_WAKE) -> None:
-        receive, buffer = self._sock.recv_into, self._buffer
-        for _ in range(most):
+        path, buffer = self.path, self._buffer
+        if not self._joining:
+            self.burst = 0
+        while self._reading and most:
+            most -= 1
             try:
-                size = receive(buffer)
+                size = self._sock.recv_into(buffer)
             except _WOULD_BLOCK:
                 return
             except OSError as error:
@@ -161,8 +181,12 @@ class Connection:
                 self._stop_reading()
                 self._handler.stream_closed(self)
                 return
-            self._handler.stream_received(self, self.path.receive(buffer[:size]))
-            if not self._reading or (size < _BUFFER_BYTES and most == _READS_PER_WAKE):
+            message = path.receive_one(buffer, size)
+            if message is not None:
+                self._handler.message_received(self, message)
+            else:
+                self._handler.stream_received(self, path.receive(buffer[:size]))
+            if size < _BUFFER_BYTES and most < _READS_PER_WAKE:
                 return
 
     def pause_reading(self) -> None:
@@ -179,26 +203,58 @@ class Connection:
         if self.path.send_stun(message) and not self._writing:
             self._write()
 
-    def send_data(self, data: bytes) -> bool:
-        """Send a data packet; False, and nothing done, if too much waits already.
+    def send_data(self, data: bytes) -> int:
+        """Send a data packet; return how many went since the loop last had its turn, this one included.
 
-        The first one of a loop iteration leaves at once; those that follow are joined. Raises ValueError for more
-        than 65535 bytes.
+        0, and nothing done, if too much waits already. A single one leaves at once; in a burst those that follow in
+        the same loop iteration are joined. Raises ValueError for more than 65535 bytes.
         """
         path = self.path
-        if not self._scheduled and not path.pending and len(data) <= _LONE_BYTES:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
-            self._write_alone(path.frame_data(data))
-            return True
-        if not path.send_data(data):
-            return False
+        if self._joining:
+            pending = path.send_data(data)
+            if not pending:
+                return 0
+            if pending >= JOIN_BYTES and not self._writing:
+                self._write()
+        elif path.pending:
+            if not path.send_data(data):
+                return 0
+            self._join()
+        else:
+            if self.burst:  # perhaps in the same iteration as the one before
+                self._join()
+            self._write_alone(data)
         self.burst += 1
-        self._write_soon()
-        return True
+        return self.burst
 
-    def _write_alone(self, frame: bytes) -> None:
-        """The short way of a single small frame."""
+    def queue_data(self, data: memoryview) -> None:
+        """Send a data packet of at most 65535 bytes, whatever waits already; ``path.is_full`` says when to stop."""
+        self.path.queue_data(data)
+        if not self._joining:
+            self._join()
+        elif self.path.pending < JOIN_BYTES:
+            return
+        if not self._writing:
+            self._write()
+
+    def _join(self) -> None:
+        """Collect what follows in this loop iteration."""
+        self._joining = True
+        self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._joining = False
+        self.burst = int(self.burst > 2)  # after a burst expect another
+        if not self._writing and self.path.pending and self._sock.fileno() >= 0:
+            self._write()
+
+    def _write_alone(self, data: bytes) -> None:
+        """The short way of a single message."""
+        if len(data) > _ALONE_BYTES:
+            self.path.send_data(data)
+            self._write()
+            return
+        frame = self.path.frame_data(data)
         try:
             count = self._sock.send(frame)
         except _WOULD_BLOCK:
@@ -208,26 +264,6 @@ class Connection:
             return
         if count < len(frame):
             self.path.begun(frame, count)
-            self._write()
-
-    def queue_data(self, data: memoryview) -> None:
-        """Send a data packet of at most 65535 bytes, whatever waits already; ``path.is_full`` says when to stop."""
-        self.path.queue_data(data)
-        self._write_soon()
-
-    def _write_soon(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._flush)
-        elif self.path.pending < JOIN_BYTES:
-            return
-        if not self._writing:
-            self._write()
-
-    def _flush(self) -> None:
-        self._scheduled = False
-        self.burst = 0
-        if not self._writing and self.path.pending and self._sock.fileno() >= 0:
             self._write()
 
     def _write(self) -> None:
