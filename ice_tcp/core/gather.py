@@ -19,6 +19,7 @@ from candidates.priority import candidate_priority, rank_addresses
 from ice_tcp.core.commands import Close, Failure, Listen, ListenerId, OpenUdp, SocketId
 from ice_tcp.core.context import Context
 from ice_tcp.core.paths import Base
+from ice_tcp.core.timers import Timer
 from ice_tcp.core.trace import AddressIgnored
 
 Kind: TypeAlias = tuple[Transport, TcpType | None]
@@ -41,7 +42,17 @@ class Gathering:
     ``found(base, candidate, now)`` is called for each host candidate, ``done(now)`` when all jobs have ended.
     """
 
-    __slots__ = ("_addresses", "_bases", "_components", "_context", "_done", "_found", "_foundations", "_pending")
+    __slots__ = (
+        "_addresses",
+        "_bases",
+        "_components",
+        "_context",
+        "_deadline",
+        "_done",
+        "_found",
+        "_foundations",
+        "_pending",
+    )
 
     def __init__(
         self,
@@ -58,6 +69,7 @@ class Gathering:
         self._addresses: tuple[InterfaceAddress, ...] = ()
         self._bases: list[Base] = []
         self._pending: set[int] = set()
+        self._deadline: Timer | None = None
 
     @property
     def bases(self) -> tuple[Base, ...]:
@@ -80,6 +92,8 @@ class Gathering:
         for base in self._bases:
             if base.handle is None and base not in before:
                 self._tell(base, now)
+        if self._pending:
+            self._deadline = self._context.timers.set(now + self._context.policy.timeouts.gather, self._give_up)
         self._end_if_done(now)
 
     def opened(self, handle: SocketId | ListenerId, address: TransportAddress, now: float) -> None:
@@ -178,9 +192,21 @@ class Gathering:
         )
         self._found(base, candidate, now)
 
+    def _give_up(self, now: float) -> None:
+        """What has not opened by the deadline is not waited for."""
+        late = [base for base in self._bases if base.handle in self._pending]
+        for base in late:
+            self._context.note(now, AddressIgnored(base.host, Failure.TIMED_OUT.value))
+        self.close(late)
+        self._end_if_done(now)
+
     def _end_if_done(self, now: float) -> None:
-        if not self._pending:
-            self._done(now)
+        if self._pending:
+            return
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        self._done(now)
 
 
 def _matching(bases: Iterable[Base], component: int, host: str, kind: Kind) -> Base | None:
