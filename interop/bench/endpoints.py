@@ -47,11 +47,10 @@ class Endpoint(Protocol):
 
 
 class IceTcpEndpoint:
-    """An agent of this project; ``policy`` changes keys of the default policy."""
+    """An agent of this project."""
 
-    def __init__(self, controlling: bool, **policy: object) -> None:
-        role = Role.CONTROLLING if controlling else Role.CONTROLLED
-        self._agent = Agent(role, policy=Policy.default().revised(**policy))
+    def __init__(self, controlling: bool, policy: Policy) -> None:
+        self._agent = Agent(Role.CONTROLLING if controlling else Role.CONTROLLED, policy=policy)
         self.send = self._agent.send
         self.recv = self._agent.recv
 
@@ -142,8 +141,10 @@ _LOOPBACK_ONLY: Final = MappingProxyType(
 _STRICT: Final = MappingProxyType({"pacing": {"strict": True}})
 
 
-def _ice_tcp(**policy: object) -> Callable[[bool], Endpoint]:
-    return lambda controlling: IceTcpEndpoint(controlling, **policy)
+def _ice_tcp(**changes: object) -> Callable[[bool], Endpoint]:
+    """Agents that share the default policy with these changes."""
+    policy = Policy.default().revised(**changes)
+    return lambda controlling: IceTcpEndpoint(controlling, policy)
 
 
 SUBJECTS: Final[Mapping[str, Callable[[bool], Endpoint]]] = MappingProxyType(
