@@ -119,14 +119,14 @@ def parse_text(value: bytes) -> str:
 
 
 # A session has few addresses and meets each in every message; spelling them takes longer than the rest of a check.
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def pack_address(host: str, port: int) -> bytes:
     """RFC 8489 s14.1; a zone in ``host`` stays here, it means nothing to others."""
     packed = ipaddress.ip_address(host).packed
     return (b"\0\1" if len(packed) == 4 else b"\0\2") + pack_uint(port, 2) + packed
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def parse_address(value: bytes) -> Address:
     size, family = len(value), value[1:2]
     if (size, family) not in ((8, b"\1"), (20, b"\2")):
@@ -272,7 +272,7 @@ def parse_domain(value: bytes) -> str:
     return value.decode("ascii")
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _flip_ipv4(value: bytes) -> bytes:
     """``value`` with port and address hidden, or shown again; for IPv4 the mask is the same in all messages."""
     return (int.from_bytes(value, "big") ^ _XOR_IPV4).to_bytes(8, "big")
