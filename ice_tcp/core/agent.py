@@ -110,7 +110,7 @@ class Agent:
         """
         self._check_open()
         session = self._session
-        if session.current.gathered or session.gathering.bases:
+        if session.gathering.started:
             raise RuntimeError("this generation has gathered already: use restart()")
         session.gathering.start(addresses, now)
 

@@ -66,10 +66,15 @@ class Gathering:
         self._found = found
         self._done = done
         self._foundations = Foundations()
-        self._addresses: tuple[InterfaceAddress, ...] = ()
+        self._addresses: tuple[InterfaceAddress, ...] | None = None
         self._bases: list[Base] = []
         self._pending: set[int] = set()
         self._deadline: Timer | None = None
+
+    @property
+    def started(self) -> bool:
+        """Addresses to gather from are known."""
+        return self._addresses is not None
 
     @property
     def bases(self) -> tuple[Base, ...]:
@@ -135,7 +140,7 @@ class Gathering:
     def _usable(self, now: float) -> list[InterfaceAddress]:
         interface_rank = self._context.policy.preferences.interface_rank
         usable = []
-        for address in sorted(self._addresses, key=lambda each: interface_rank(each.interface)):
+        for address in sorted(self._addresses or (), key=lambda each: interface_rank(each.interface)):
             ruling = self._context.policy.keeps_address(address)
             if ruling.kept:
                 usable.append(address)

@@ -111,7 +111,8 @@ class Session:
         self._context.events.append(Restarted(self.current.local, self.current.number))
         if self.started:
             self.usage.begin()
-        self.gathering.start(addresses, now)
+        if addresses is not None or self.gathering.started:
+            self.gathering.start(addresses, now)
 
     def set_remote(self, parameters: IceParameters, now: float) -> None:
         """The peer's parameters for the current generation, and what waited for them."""
@@ -146,7 +147,7 @@ class Session:
         for generation in self.generations():
             generation.local_candidates = [each for each in generation.local_candidates if each.base is not base]
             for pair in list(generation.checklist):
-                if pair.base is base and not pair.is_tcp:
+                if pair.base is base and pair.stream is None:
                     self._lose_pair(generation, pair, verdict, now)
 
     def begin_checks(self, now: float) -> None:
