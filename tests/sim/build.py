@@ -14,6 +14,7 @@ from ice_tcp.core.events import (
     Event,
     GatheringDone,
     LocalCandidateFound,
+    PathSelected,
     Restarted,
     RestartFailed,
     RoleChanged,
@@ -75,6 +76,8 @@ class Peer:
             case StateChanged(state, verdict):
                 self.states.append((self.shell.clock.now, state, verdict))
                 events[f"state {state}"] += 1
+            case PathSelected(selected) if selected.nominated:
+                self.shell.watch.confirmed(selected.path)
             case RoleChanged():
                 events["role-conflict"] += 1
             case RestartFailed():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -77,23 +77,30 @@ def barrier(kinds: tuple[NatKind, ...]) -> Barrier:
     )
 
 
-def barriers(left: Place, right: Place, nats: dict[str, NatKind]) -> tuple[Barrier, Barrier] | None:
-    """What stands between two addresses, each side's own; None if no packet can ever pass."""
+def barriers(left: Place, right: Place, nats: dict[str, NatKind]) -> list[tuple[Barrier, Barrier]]:
+    """The ways between two addresses: for each, what stands before either side. Empty if no packet can ever pass."""
     if left.family != right.family or left.isolated or right.isolated:
-        return None
+        return []
     if left.nats == right.nats:
-        return OPEN, OPEN
-    mine = tuple(nats[name] for name in left.nats)
-    theirs = tuple(nats[name] for name in right.nats)
+        return [(OPEN, OPEN)]
+    before_left = barrier(tuple(nats[name] for name in left.nats))
+    before_right = barrier(tuple(nats[name] for name in right.nats))
     common = [name for name in left.nats if name in right.nats]
     if not common:
-        return barrier(mine), barrier(theirs)
+        return [(before_left, before_right)]
+    # Both are told of each other's outermost address only: the shared NAT has to turn packets round ...
+    ways = [(before_left, before_right)] if nats[common[0]].hairpin else []
+    # ... unless one of them has its host candidate in the very network that the other's NAT leads to.
     if left.nats == right.nats[-len(left.nats) :]:
-        return OPEN, barrier(theirs[: len(right.nats) - len(left.nats)])
+        ways.append((OPEN, _unknown(barrier(tuple(nats[name] for name in right.nats[: -len(left.nats)])))))
     if right.nats == left.nats[-len(right.nats) :]:
-        return barrier(mine[: len(left.nats) - len(right.nats)]), OPEN
-    # Both are told of each other's outer address only: the shared NAT has to turn packets round.
-    return (barrier(mine), barrier(theirs)) if nats[common[0]].hairpin else None
+        ways.append((_unknown(barrier(tuple(nats[name] for name in left.nats[: -len(right.nats)]))), OPEN))
+    return ways
+
+
+def _unknown(before: Barrier) -> Barrier:
+    """Nobody was told the address that this side has here: it gets out, nobody gets in."""
+    return replace(before, box=Box.SYMMETRIC)
 
 
 def datagrams_pass(left: Barrier, right: Barrier) -> bool:
@@ -128,8 +135,7 @@ def outlook(scenario: Scenario) -> Outlook:
     left, right = scenario.sides
     for mine in left.places:
         for theirs in right.places:
-            between = barriers(mine, theirs, scenario.nats)
-            if between is not None:
+            for between in barriers(mine, theirs, scenario.nats):
                 for found in _ways(left, right, *between):
                     if found is Outlook.DIRECT:
                         return found

@@ -66,6 +66,17 @@ def check_same_pair(session: Session, components: int) -> None:
         )
 
 
+def check_released(session: Session, components: int) -> None:
+    """What was not selected is closed some seconds after the conclusion (RFC 8445 s8.3, RFC 6544 s8)."""
+    for peer in session.peers:
+        shell = peer.shell
+        kept = {path.stream for path in shell.used.values() if isinstance(path, TcpPath)}
+        losers = set(shell.streams) - kept
+        require(not losers, f"losers: {shell.name} still has connections {sorted(losers)}, selected are {sorted(kept)}")
+        bases = len(shell.udp) + len(shell.listeners)
+        require(bases <= components, f"losers: {shell.name} still has {bases} bases for {components} components")
+
+
 def _meet(left: Peer, right: Peer, component: int) -> bool:
     mine, theirs = left.shell.used[component], right.shell.used[component]
     if isinstance(mine, TcpPath) and isinstance(theirs, TcpPath):

@@ -20,6 +20,7 @@ from tests.sim.properties import (
     check_held,
     check_lost,
     check_outcome,
+    check_released,
     check_same_pair,
     concluded,
     require,
@@ -122,6 +123,7 @@ class Run:
     def _load(self) -> None:
         self._for(self._scenario.load)
         for session in self._sessions:
+            check_released(session, self._scenario.components)
             check_held(session)
             check_same_pair(session, self._scenario.components)
 
@@ -183,6 +185,7 @@ class Run:
             return
         self._for(LINGER)
         check_same_pair(session, self._scenario.components)
+        check_released(session, self._scenario.components)
         check_held(session)
         if self._scenario.link.loss < 0.02:
             bounds = tuple(_silence_allowed(peer, self._scenario) for peer in session.peers[::-1])

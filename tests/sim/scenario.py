@@ -92,7 +92,7 @@ def policy_for(side: Side) -> Policy:
         "transports": side.transports,
         "lite": side.lite,
         "pacing": {"proposed": side.proposed_pacing, "strict": side.strict_pacing},
-        "limits": {"receive_bytes": 131072, "send_bytes": 262144},
+        "limits": {"receive_bytes": 131072, "send_bytes": 1048576},
     }
     if Transport.TCP in side.transports:
         keys["tcp_types"] = side.tcp_types

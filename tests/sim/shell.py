@@ -295,17 +295,17 @@ class SimShell:
         stream.deadline = self.clock.after(command.timeout, stream.timed_out)
 
     def _send_datagram(self, handle: SocketId, remote: TransportAddress, data: bytes) -> None:
-        self.watch.sent(UdpPath(handle, remote), data, self.clock.now)
         udp = self.udp.get(handle)
         if udp is None:
             raise PropertyError(f"{self.name}: SendDatagram on socket {handle}, which is not open")
+        self.watch.sent(UdpPath(handle, remote), udp.component, data, self.clock.now)
         self.host.send_udp(udp.local, Endpoint(remote.host, remote.port), data, handle, self.name)
 
     def _send_stream(self, handle: StreamId, data: bytes) -> None:
         stream = self.streams.get(handle)
         if stream is None:
             return  # the connection ended in this instant, the core will hear of it
-        self.watch.sent(TcpPath(handle), data, self.clock.now)
+        self.watch.sent(TcpPath(handle), stream.component, data, self.clock.now)
         stream.send_stun(data)
 
     def _admit(self, path: Path) -> None:
@@ -376,7 +376,7 @@ class SimShell:
             socket.close()
 
     def stream_gone(self, stream: SimStream) -> None:
-        self.watch.attempt_over(stream.handle)
+        self.watch.stream_gone(stream.handle)
         if self.application is not None:
             self.application.stream_gone(stream.handle)
 

@@ -85,9 +85,8 @@ class Signaling:
         )
 
     def candidate(self, event: LocalCandidateFound) -> None:
-        ufrag = self.sender.agent.local_parameters.ufrag
         for candidate in with_reflexive(self.sender.host, event.candidate):
-            self._tell(replace(candidate, ufrag=ufrag, generation=event.generation))
+            self._tell(candidate)
 
     def _tell(self, candidate: Candidate) -> None:
         self.told.append(candidate)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterator
+from struct import unpack_from
 
 from candidates.policy import Policy
 from ice_tcp.core.commands import Connect, Path, StreamId, TcpPath, UdpPath
@@ -14,6 +16,9 @@ CONNECTS_PER_IP = 5
 INPUTS_PER_SECOND = 3000
 TIMERS_PER_INSTANT = 50
 TOLERANCE = 1e-9
+BINDING_REQUEST = b"\x00\x01"
+USERNAME = 0x0006
+USE_CANDIDATE = 0x0025
 
 
 class PropertyError(AssertionError):
@@ -45,20 +50,24 @@ class AgentWatch:
         self._policy = policy
         self._events = events
         self._seen: set[bytes] = set()
-        self._on_tcp: dict[bytes, Path] = {}
         self._authenticated: set[Path] = set()
         self._asked: set[Path] = set()
         self._outstanding: dict[StreamId, str] = {}
         self._attempts: dict[tuple[object, ...], deque[float]] = {}
+        self._nominated: dict[tuple[int, bytes], Path] = {}
+        self._confirmed: set[Path] = set()
         self._inputs: deque[float] = deque()
         self._timers_at = (0.0, 0)
 
     # -- transactions ------------------------------------------------------------------------------------------
 
-    def sent(self, path: Path, message: bytes, now: float) -> None:
+    def sent(self, path: Path, component: int, message: bytes, now: float) -> None:
         """A STUN message left. Consent checks and others on an authenticated path make no new NAT binding."""
-        if message[:2] != b"\x00\x01":
+        if message[:2] != BINDING_REQUEST:
             return
+        attributes = dict(_attributes(message))
+        if USE_CANDIDATE in attributes:
+            self._nominates(path, component, attributes[USERNAME])
         transaction_id = message[8:20]
         first_on_path = path not in self._asked
         self._asked.add(path)
@@ -70,6 +79,17 @@ class AgentWatch:
         if path in self._authenticated or (isinstance(path, TcpPath) and first_on_path):
             return  # on a connection just opened it is the check that began with the Connect
         self._process.transaction(f"{self.name} asks on {_words(path)}", now)
+
+    def _nominates(self, path: Path, component: int, username: bytes) -> None:
+        """Regular nomination: one pair a component and generation, another only in place of a lost one."""
+        chosen = self._nominated.get((component, username))
+        if chosen is not None and chosen != path and chosen in self._confirmed:
+            raise PropertyError(f"nomination: {self.name} nominated {_words(path)} after {_words(chosen)}")
+        self._nominated[component, username] = path
+
+    def confirmed(self, path: Path) -> None:
+        """The agent says that this path is nominated."""
+        self._confirmed.add(path)
 
     def authenticated(self, path: Path) -> None:
         """An authenticated message came on this path."""
@@ -104,6 +124,10 @@ class AgentWatch:
     def attempt_over(self, stream: StreamId) -> None:
         self._outstanding.pop(stream, None)
 
+    def stream_gone(self, stream: StreamId) -> None:
+        self.attempt_over(stream)
+        self._confirmed.discard(TcpPath(stream))
+
     # -- inputs ------------------------------------------------------------------------------------------------
 
     def input(self, now: float) -> None:
@@ -120,6 +144,18 @@ class AgentWatch:
         self._timers_at = (now, count + 1 if at == now else 1)
         if count > TIMERS_PER_INSTANT:
             raise PropertyError(f"busy: {self.name} asks for its timer again and again at {now}")
+
+
+def _attributes(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and value of each attribute of a STUN message (RFC 8489 s14)."""
+    position = 20
+    while position < len(message):
+        kind, length = (
+            int.from_bytes(message[position : position + 2]),
+            int.from_bytes(message[position + 2 : position + 4]),
+        )
+        yield kind, message[position + 4 : position + 4 + length]
+        position += 4 + length + -length % 4
 
 
 def _words(path: Path) -> str:
