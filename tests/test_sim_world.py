@@ -262,7 +262,7 @@ class TestData:
         a.connect(b.local)
         world.clock.run(20)
         assert a.socket is not None
-        payload = bytes(range(256)) * 200
+        payload = bytes(range(256)) * 120
         assert a.socket.write(payload) == len(payload)
         a.socket.close()
         world.clock.run(80)

@@ -182,6 +182,7 @@ class _Generator:
                 base=rng.choice((0.01, 0.05, 0.2)),
                 jitter=self._weighted({0.01: 2, 0.1: 3, 0.5: 1}),
                 parameters=self._weighted({0.0: 3, 0.3: 1, 1.0: 1}),
+                restart=self._weighted({0.0: 6, 45.0: 1}),
             ),
         )
 
@@ -191,7 +192,7 @@ class _Generator:
             interval=rng.choice((0.05, 0.2, 1.0)),
             size=rng.choice((1, 100, 1200)),
             backlog=self._weighted({0: 6, 100_000: 2, 2_000_000: 1}),
-            read_rate=self._weighted({None: 5, 20_000.0: 1, 200_000.0: 1}),
+            read_rate=self._weighted({None: 5, 40_000.0: 1, 200_000.0: 1}),
             pause=self._weighted({None: 6, (0.0, 18.0): 1}),
             eager=rng.random() < 0.15,
         )

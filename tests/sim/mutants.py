@@ -17,6 +17,7 @@ from ice_tcp.core import binding, checklist, consent, generation, nomination, pa
 from ice_tcp.core import transaction as transactions
 from ice_tcp.core.commands import Failure
 from ice_tcp.core.events import PairState
+from ice_tcp.core.verdicts import Verdict
 
 Mutant: TypeAlias = Callable[[], AbstractContextManager[object]]
 
@@ -35,6 +36,11 @@ def _replace(name: str, owner: object, attribute: str, replacement: object) -> N
     MUTANTS[name] = lambda: patch.object(owner, attribute, replacement)
 
 
+def _original(owner: object, attribute: str) -> Any:
+    """What a mutant wraps; the attribute may well be private."""
+    return getattr(owner, attribute)
+
+
 def _nothing(*_args: Any, **_named: Any) -> None:
     """Instead of a method: do nothing."""
 
@@ -51,15 +57,7 @@ _replace("use-candidate-ignored", nomination.Nomination, "requested", _nothing)
 _replace("losers-never-closed", session.Session, "_release_losers", _nothing)
 
 
-@_mutant
-def _tie_breakers_compared_the_wrong_way() -> Iterator[None]:
-    keeps = roles.Roles.keeps_role_against
-
-    def wrong(self: roles.Roles, message: Any) -> bool:
-        return not keeps(self, message)
-
-    with patch.object(roles.Roles, "keeps_role_against", wrong):
-        yield
+_replace("nobody-gives-in", roles.Roles, "keeps_role_against", _always(True))
 
 
 @_mutant
@@ -85,12 +83,20 @@ _replace(
 _replace("so-never-pairs", pairing, "PAIRABLE", {**pairing.PAIRABLE, TcpType.SO: None})
 _replace("triggered-checks-not-sent", checklist.CheckList, "trigger", _nothing)
 _replace("never-thaws", checklist.CheckList, "_thaw", _nothing)
-_replace("peer-reflexive-remote-not-learned", generation.Generation, "learn_remote", generation.Generation.find_remote)
+
+
+@_mutant
+def _peer_reflexive_remote_not_learned() -> Iterator[None]:
+    def find(self: Any, base: Any, source: Any, *_rest: Any) -> Any:
+        return self.find_remote(base, source)
+
+    with patch.object(generation.Generation, "learn_remote", find):
+        yield
 
 
 @_mutant
 def _trickled_candidates_not_paired() -> Iterator[None]:
-    pair = generation.Generation._pair
+    pair = _original(generation.Generation, "_pair")
 
     def only_before_the_start(self: Any, local: Any, remote: Any, now: float) -> None:
         if not self.checklist.running:
@@ -106,7 +112,7 @@ def _concluded_components_get_new_pairs() -> Iterator[None]:
 
     def forgetful(self: Any, component: int, keep: Any) -> Any:
         losers = conclude(self, component, keep)
-        self._concluded.discard(component)
+        self.concluded.discard(component)
         return losers
 
     with patch.object(checklist.CheckList, "conclude", forgetful):
@@ -119,9 +125,9 @@ def _concluded_components_get_new_pairs() -> Iterator[None]:
 @_mutant
 def _no_pacing() -> Iterator[None]:
     with (
-        patch.object(pacing.Pacer, "reserve", lambda self, now: now),
+        patch.object(pacing.Pacer, "reserve", lambda _pacer, now: now),
         patch.object(pacing.Pacer, "take", _always(None)),
-        patch.object(checklist.CheckList, "ta", property(lambda self: 0.0, _nothing), create=True),
+        patch.object(checklist.CheckList, "ta", property(_always(0.0), _nothing), create=True),
     ):
         yield
 
@@ -131,7 +137,7 @@ _replace("pacer-not-shared", pacing.Pacer, "take", _always(None))
 
 @_mutant
 def _pac_timer_ignored() -> Iterator[None]:
-    judge = session.Session._judge
+    judge = _original(session.Session, "_judge")
 
     def impatient(self: Any, now: float) -> None:
         self._patience = None
@@ -154,7 +160,9 @@ def _unbounded_redial() -> Iterator[None]:
 
 
 _replace("no-redial", paths.Connections, "_redial_after", _always(None))
-_replace("unlimited-connects", paths.Connections, "may_dial", lambda self, base, remote: (base, remote) not in self._dials)
+_replace(
+    "unlimited-connects", paths.Connections, "may_dial", lambda self, base, remote: (base, remote) not in self._dials
+)
 _replace("so-from-any-port", paths.Base, "listener", property(_always(None)))
 
 
@@ -163,7 +171,7 @@ def _no_accept_wins() -> Iterator[None]:
     accepted = paths.Connections.accepted
 
     def refuses(self: Any, base: Any, remote: Any, now: float) -> Any:
-        return None if (base, remote) in self._dials else accepted(self, base, remote, now)
+        return None if base.tcptype is TcpType.SO else accepted(self, base, remote, now)
 
     with patch.object(paths.Connections, "accepted", refuses):
         yield
@@ -193,7 +201,7 @@ _replace("consent-never-renewed", consent.Consent, "_answered", _nothing)
 
 @_mutant
 def _answers_only_before_conclusion() -> Iterator[None]:
-    request = binding.Binding._request
+    request = _original(binding.Binding, "_request")
 
     def deaf(self: Any, message: Any, base: Any, path: Any, *rest: Any) -> None:
         if not self._checked.usage.paths():
@@ -209,9 +217,9 @@ def _old_generation_dropped_at_restart() -> Iterator[None]:
 
     def careless(self: Any, addresses: Any, now: float) -> None:
         for stream in self.connections:
-            self.connections.close(stream, session.Verdict.SUPERSEDED, now)
+            self.connections.close(stream, Verdict.SUPERSEDED, now)
         for component in range(1, self._components + 1):
-            self.usage.lose(component, session.Verdict.SUPERSEDED)
+            self.usage.lose(component, Verdict.SUPERSEDED)
         restart(self, addresses, now)
 
     with patch.object(session.Session, "restart", careless):

@@ -34,7 +34,7 @@ CONCLUSION_TIMEOUT = 200.0
 LINGER = 4.0
 LOSS_TIMEOUT = 80.0
 """Seconds in which a vanished peer is noticed: consent, or 30 s of reopening after what TCP needs to notice."""
-RESTART_TIMEOUT = 120.0
+RESTART_TIMEOUT = 220.0
 REOPEN_TIMEOUT = 45.0
 LONG_REOPEN_TIMEOUT = 150.0
 """Seconds: where chance decides a connection may come and go several times before it is won or given up."""

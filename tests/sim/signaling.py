@@ -21,11 +21,15 @@ SRFLX_FOUNDATION = "s"
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Seconds: every message takes ``base`` and up to ``jitter`` more; parameters take ``parameters`` more."""
+    """Seconds: every message takes ``base`` and up to ``jitter`` more; parameters take ``parameters`` more.
+
+    Those of a restart take ``restart`` more again: longer than consent holds without an answer.
+    """
 
     base: float = 0.05
     jitter: float = 0.1
     parameters: float = 0.0
+    restart: float = 0.0
 
 
 def with_reflexive(host: Host, candidate: Candidate) -> list[Candidate]:
@@ -76,10 +80,10 @@ class Signaling:
         self._rng = rng
         self._last_at = 0.0
 
-    def parameters(self, parameters: IceParameters) -> None:
+    def parameters(self, parameters: IceParameters, extra: float = 0.0) -> None:
         """Tell the peer the credentials of a generation."""
         self._deliver(
-            self._latency.parameters,
+            self._latency.parameters + extra,
             "parameters",
             lambda now: self.receiver.agent.set_remote_parameters(parameters, now),
         )
@@ -94,7 +98,7 @@ class Signaling:
 
     def restarted(self, event: Restarted) -> None:
         self.told.clear()
-        self.parameters(event.parameters)
+        self.parameters(event.parameters, self._latency.restart)
 
     def done(self, event: GatheringDone) -> None:
         """The end of candidates: nothing overtakes it, and it overtakes nothing."""

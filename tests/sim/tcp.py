@@ -12,8 +12,9 @@ from tests.sim.packets import Endpoint, Segment
 
 MSS = 16 * 1024
 """Bytes of a segment; as large as segmentation offload makes it look to the host."""
-RECEIVE_BUFFER = 64 * 1024
-SEND_BUFFER = 64 * 1024
+RECEIVE_BUFFER = 48 * 1024
+SEND_BUFFER = 32 * 1024
+"""Little, as with TCP_NOTSENT_LOWAT: what is in here goes before any STUN message."""
 LINEAR_SYN_SCHEDULE = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 11.0, 20.0, 36.0, 68.0)
 """Seconds at which Linux sends a SYN with tcp_syn_linear_timeouts = 4 (measured)."""
 EXPONENTIAL_SYN_SCHEDULE = (0.0, 1.0, 3.0, 7.0, 15.0)
@@ -24,6 +25,7 @@ ORPHAN_TIMEOUT = 60.0
 """Seconds that the kernel keeps a closed connection for its peer's sake."""
 MIN_RTO = 0.2
 MAX_RTO = 8.0
+DUPLICATE_ACKS = 3
 
 
 class TcpState(Enum):
@@ -84,6 +86,8 @@ class TcpSocket:
         self._timer: Timer | None = None
         self._attempt = 0
         self._rto = 1.0
+        self._base_rto = 1.0
+        self._duplicates = 0
         self._opened_at = clock.now
         self._una = isn
         self._nxt = isn
@@ -139,7 +143,8 @@ class TcpSocket:
     def _established(self) -> None:
         self.state = TcpState.ESTABLISHED
         self._una = self._nxt = self.iss + 1
-        self._rto = max(MIN_RTO, 2 * (self._clock.now - self._opened_at)) if self._attempt <= 1 else 1.0
+        self._base_rto = max(MIN_RTO, 2 * (self._clock.now - self._opened_at)) if self._attempt <= 1 else 1.0
+        self._rto = self._base_rto
         self._stop_timer()
         if self.accepted is not None:
             accepted, self.accepted = self.accepted, None
@@ -247,12 +252,16 @@ class TcpSocket:
         if self._fin_at is not None and self._una == self._fin_at:
             self._send_fin()
         elif self._nxt > self._una:
-            size = min(MSS, self._nxt - self._una, len(self._unacked))
-            self._transmit(self, self._segment(self._una, bytes(self._unacked[:size])))
+            self._send_oldest()
         else:
             # The window is closed: an old sequence number asks for an answer (RFC 9293 s3.8.6.1).
             self._transmit(self, self._segment(self._nxt - 1, b""))
         self._timer = self._clock.after(self._rto, self._retransmit)
+
+    def _send_oldest(self) -> None:
+        size = min(MSS, self._nxt - self._una, len(self._unacked))
+        if size:
+            self._transmit(self, self._segment(self._una, bytes(self._unacked[:size])))
 
     @property
     def _free_window(self) -> int:
@@ -317,7 +326,7 @@ class TcpSocket:
             # A retransmission, or a new connection that collides with this one: RFC 5961 s4.
             self._send_ack()
             return
-        if segment.ack is not None and not self._acknowledged(segment.ack, segment.window):
+        if segment.ack is not None and not self._acknowledged(segment, segment.ack):
             return
         if segment.data and self._closing:
             self.abort()  # nobody will read it
@@ -326,20 +335,21 @@ class TcpSocket:
         elif segment.seq < self._rcv_nxt:
             self._send_ack()
 
-    def _acknowledged(self, ack: int, window: int) -> bool:
+    def _acknowledged(self, segment: Segment, ack: int) -> bool:
         """Take an acknowledgement; False if the connection is gone by it."""
         if ack > self._nxt:
             return True
-        opened = window > self._window
-        self._window = window
+        opened = segment.window > self._window
+        self._window = segment.window
         if ack > self._una:
-            done = ack - self._una
+            del self._unacked[: ack - self._una]
             self._una = ack
-            del self._unacked[:done]
-            self._rto = min(self._rto, 1.0)
-            self._stop_timer()
         elif not opened:
+            self._count_duplicate(segment)
             return True
+        self._duplicates = 0
+        self._rto = self._base_rto
+        self._stop_timer()
         self._output()
         if self._fin_at is not None and ack > self._fin_at:
             self._stop_timer()
@@ -349,6 +359,14 @@ class TcpSocket:
         elif self.owner is not None and self.room >= MSS:
             self._clock.after(0.0, self._tell_writable)
         return True
+
+    def _count_duplicate(self, segment: Segment) -> None:
+        """The third duplicate tells of a loss: retransmit at once (RFC 5681 s3.2)."""
+        if segment.data or segment.fin or self._nxt == self._una:
+            return
+        self._duplicates += 1
+        if self._duplicates == DUPLICATE_ACKS:
+            self._send_oldest()
 
     def _tell_writable(self) -> None:
         if self.owner is not None and self.state is TcpState.ESTABLISHED:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterator
-from struct import unpack_from
 
 from candidates.policy import Policy
 from ice_tcp.core.commands import Connect, Path, StreamId, TcpPath, UdpPath
