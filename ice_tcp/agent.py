@@ -34,7 +34,7 @@ from ice_tcp.stream import STREAM_LIMIT, open_byte_stream
 
 T = TypeVar("T")
 
-_BURST = 64
+_BURST = 128
 """A sender that never has to wait gives the loop its turn after so many messages."""
 _EVENTS_KEPT = 4096
 

@@ -174,7 +174,7 @@ class FrameQueue:
     `take` returns, as one gathered write, and tell `written` how much of it went, each time.
     """
 
-    __slots__ = ("_batch", "_batch_bytes", "_begun", "_data", "_overtaken", "_urgent", "pending")
+    __slots__ = ("_batch", "_batch_bytes", "_begun", "_data", "_header", "_overtaken", "_size", "_urgent", "pending")
 
     def __init__(self) -> None:
         self.pending = 0
@@ -185,6 +185,8 @@ class FrameQueue:
         self._batch: list[Buffer] = []
         self._batch_bytes = 0
         self._begun = False  # the batch starts with the rest of a frame
+        self._size = 0
+        self._header = bytes(HEADER_BYTES)
         self._overtaken = 0  # where the data starts in the batch
 
     @property
@@ -195,7 +197,10 @@ class FrameQueue:
     def put(self, packet: bytes | memoryview) -> int:
         """Queue a data packet of at most MAX_FRAME_BYTES; return `pending`."""
         size = len(packet)
-        self._data += (size.to_bytes(2, "big"), packet)
+        if size != self._size:  # most packets of a burst are of one size
+            self._size = size
+            self._header = size.to_bytes(HEADER_BYTES, "big")
+        self._data += (self._header, packet)
         self.pending = pending = self.pending + size + HEADER_BYTES
         return pending
 

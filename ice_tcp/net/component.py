@@ -98,8 +98,11 @@ class Inbox:
             return False
         self.messages.append(message)
         self._bytes += len(message) + _MESSAGE_COST
-        if self._reader is not None:
-            self._wake()
+        reader = self._reader
+        if reader is not None:
+            self._reader = None
+            if not reader.done():
+                reader.set_result(None)
         return True
 
     async def get(self) -> bytes:

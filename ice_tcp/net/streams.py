@@ -27,8 +27,6 @@ CLOSE_TIMEOUT = 1.0
 _BUFFER_BYTES = 256 * 1024
 _READS_PER_WAKE = 8
 """A busy connection lets the others have their turn after so many reads."""
-_ALONE_BYTES = 4096
-"""Up to this it is cheaper to copy a frame together than to gather it."""
 _LAST_READS = 1000
 """More than the kernel keeps of a connection that was reset."""
 _ACCEPTS_PER_WAKE = 16
@@ -216,16 +214,28 @@ class Connection:
                 return 0
             if pending >= JOIN_BYTES and not self._writing:
                 self._write()
-        elif path.pending:
+        elif self._writing:
             if not path.send_data(data):
                 return 0
             self._join()
         else:
             if self.burst:  # perhaps in the same iteration as the one before
                 self._join()
-            self._write_alone(data)
+            frame = path.frame_data(data)
+            try:
+                count = self._sock.send(frame)
+            except OSError as error:
+                count = self._not_written(error)
+            if count < len(frame) and self._sock.fileno() >= 0:
+                path.begun(frame, count)
+                self._write()
         self.burst += 1
         return self.burst
+
+    def _not_written(self, error: OSError) -> int:
+        if not isinstance(error, _WOULD_BLOCK):
+            self._write_failed(failure_of(error.errno))
+        return 0
 
     def queue_data(self, data: memoryview) -> None:
         """Send a data packet of at most 65535 bytes, whatever waits already; ``path.is_full`` says when to stop."""
@@ -246,24 +256,6 @@ class Connection:
         self._joining = False
         self.burst = int(self.burst > 2)  # after a burst expect another
         if not self._writing and self.path.pending and self._sock.fileno() >= 0:
-            self._write()
-
-    def _write_alone(self, data: bytes) -> None:
-        """The short way of a single message."""
-        if len(data) > _ALONE_BYTES:
-            self.path.send_data(data)
-            self._write()
-            return
-        frame = self.path.frame_data(data)
-        try:
-            count = self._sock.send(frame)
-        except _WOULD_BLOCK:
-            count = 0
-        except OSError as error:
-            self._write_failed(failure_of(error.errno))
-            return
-        if count < len(frame):
-            self.path.begun(frame, count)
             self._write()
 
     def _write(self) -> None:
