@@ -76,6 +76,16 @@ class Stream:
         self.local: TransportAddress | None = base.address if accepted else None
         self.idle_timer: Timer | None = None
 
+    @property
+    def is_watched(self) -> bool:
+        """It will be closed if it stays without a pair."""
+        return self.idle_timer is not None and self.idle_timer.pending
+
+    def keep(self) -> None:
+        """It belongs to a pair."""
+        if self.idle_timer is not None:
+            self.idle_timer.cancel()
+
 
 OnOpen: TypeAlias = Callable[["Dial", Stream, float], None]
 OnFailed: TypeAlias = Callable[["Dial", Verdict, float], None]
@@ -192,7 +202,7 @@ class Connections:
     def accepted(self, base: Base, remote: TransportAddress, now: float) -> Stream | None:
         """A connection came; None if it is not wanted."""
         policy = self._context.policy
-        if sum(stream.accepted for stream in self._streams.values()) >= policy.limits.accepted_streams:
+        if sum(stream.is_watched for stream in self._streams.values()) >= policy.limits.accepted_streams:
             return None
         if (old := self.between(base, remote)) is not None:
             # The system would not have accepted the 4-tuple again had the old connection not died.
@@ -211,7 +221,7 @@ class Connections:
         return stream
 
     def watch(self, stream: Stream, now: float) -> None:
-        """Close it when nobody has authenticated on it in time."""
+        """Close it unless it turns out in time that it belongs to a pair: then call its ``keep``."""
 
         def expire(at: float) -> None:
             self.close(stream, Verdict.IDLE, at)
@@ -248,8 +258,7 @@ class Connections:
         self._streams.pop(stream.id, None)
         if self._by_ends.get((stream.base, stream.remote)) is stream:
             del self._by_ends[stream.base, stream.remote]
-        if stream.idle_timer is not None:
-            stream.idle_timer.cancel()
+        stream.keep()
 
     def _connect(self, dial: Dial, now: float) -> None:
         dial.attempts += 1

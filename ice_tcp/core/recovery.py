@@ -50,7 +50,7 @@ class Recovery:
         context: Context,
         usage: Usage,
         give_up: Callable[[Generation, Pair, Verdict, float], None],
-        drop: Callable[[Pair, Verdict, float], None],
+        drop: Callable[[Generation, Pair, Verdict, float], None],
     ) -> None:
         """``drop`` ends what is under way for a pair that another one replaces, and its connection."""
         self._context = context
@@ -112,7 +112,7 @@ class Recovery:
             pair.nominated = True
             nomination.selected[pair.component] = nomination.used[pair.component] = pair
             for loser in generation.checklist.conclude(pair.component, pair):
-                self._drop(loser, Verdict.SUPERSEDED, now)
+                self._drop(generation, loser, Verdict.SUPERSEDED, now)
         self._usage.use(generation, pair, now)
         return True
 

@@ -12,7 +12,6 @@ from ice_tcp.core.checks import Checks
 from ice_tcp.core.commands import (
     Admit,
     Path,
-    TcpPath,
     UdpPath,
 )
 from ice_tcp.core.context import Context
@@ -181,10 +180,6 @@ class Session:
         if path in self._authenticated:
             return
         self._authenticated.add(path)
-        if isinstance(path, TcpPath):
-            stream = self.connections.find(path.stream)
-            if stream is not None and stream.idle_timer is not None:
-                stream.idle_timer.cancel()
         self._context.commands.append(Admit(path))
 
     def switch_role(self, now: float) -> None:
@@ -212,6 +207,8 @@ class Session:
             # RFC 8445 s7.3: answered already, and acted upon once the peer's parameters are known.
             if len(self._early) < self._context.policy.limits.peer_reflexive:
                 self._early.append((generation, check))
+                if check.stream is not None:
+                    check.stream.keep()
             return
         if check.stream is not None and self.connections.find(check.stream.id) is None:
             return
@@ -223,6 +220,7 @@ class Session:
         if check.stream is not None and pair.stream is not check.stream:
             self._checks.abandon(pair)
             pair.stream = check.stream
+            check.stream.keep()
         if generation.local.lite:
             self._accept_as_lite(generation, pair, check, now)
             return
@@ -402,7 +400,7 @@ class Session:
     def _lose_pair(self, generation: Generation, pair: Pair, verdict: Verdict, now: float) -> None:
         """The pair's path is gone: win it back if it was selected, else give it up."""
         nomination = self._nominations[generation]
-        self._drop(pair, verdict, now)
+        self._drop(generation, pair, verdict, now)
         if nomination.selected.get(pair.component) is pair:
             if verdict is not Verdict.CONSENT_EXPIRED and pair.is_tcp:
                 self._recovery.lost(generation, pair, verdict, now, nominate=self.roles.controlling)
@@ -411,18 +409,19 @@ class Session:
             return
         if pair.is_tcp and not pair.dials:
             generation.checklist.remove(pair, verdict)
-            generation.forget_remote(pair.remote)
         elif pair.alive or pair.state is PairState.SUCCEEDED:
             generation.checklist.fail(pair, verdict, now)
         pair.verdict = verdict
         self.check_failed(generation, pair, now)
 
-    def _drop(self, pair: Pair, verdict: Verdict, now: float) -> None:
+    def _drop(self, generation: Generation, pair: Pair, verdict: Verdict, now: float) -> None:
         """End what is under way for a pair, and its connection."""
         self._checks.abandon(pair)
         stream, pair.stream = pair.stream, None
         if stream is not None and self.connections.find(stream.id) is stream:
             self.connections.close(stream, verdict, now)
+        if pair.is_tcp and not pair.dials:
+            generation.forget_remote(pair.remote)
 
     def _path_given_up(self, generation: Generation, pair: Pair, verdict: Verdict, now: float) -> None:
         """The selected path cannot be had back: only a restart helps."""
