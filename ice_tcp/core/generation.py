@@ -34,7 +34,8 @@ def draw_parameters(context: Context) -> IceParameters:
         pwd=_draw(context, _PWD_LENGTH),
         options=("trickle", "ice2"),
         lite=policy.lite,
-        pacing=round(policy.pacing.proposed * 1000),
+        # RFC 8839 s4.3.1: a lite agent sends no checks, and says nothing of their pace.
+        pacing=None if policy.lite else round(policy.pacing.proposed * 1000),
     )
 
 
@@ -54,6 +55,7 @@ class Generation:
         "_reflexive",
         "_roles",
         "checklist",
+        "failed",
         "gathered",
         "local",
         "local_candidates",
@@ -85,6 +87,7 @@ class Generation:
         self.local_candidates: list[LocalCandidate] = []
         self.remote_candidates: dict[RemoteKey, Candidate] = {}
         self.gathered = False
+        self.failed = False
         self.remote_done = False
         self._reflexive = 0
         self.checklist = CheckList(context, lambda pair, now: perform(self, pair, now), startable)

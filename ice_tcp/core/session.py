@@ -244,7 +244,7 @@ class Session:
         if self._recovery.retry(generation, pair, now):
             return
         self._nominations[generation].failed(pair, now)
-        self._usage_follows(generation, pair)
+        self._usage_follows(generation, pair, now)
         self.settle(now)
 
     # -- nomination and consent
@@ -377,12 +377,18 @@ class Session:
         used = self.usage.path(component)
         return used is None or used.generation <= generation.number
 
-    def _usage_follows(self, generation: Generation, pair: Pair) -> None:
-        """A pair failed: if data went that way and nomination knows no other, it goes nowhere."""
-        used = self.usage.path(pair.component)
-        nomination = self._nominations[generation]
-        if used is not None and used.generation == generation.number and pair.component not in nomination.used:
-            self.usage.lose(pair.component, pair.verdict or Verdict.OTHER)
+    def _usage_follows(self, generation: Generation, pair: Pair, now: float) -> None:
+        """A pair failed: if data went that way and nomination knows no other, it goes the old way or nowhere."""
+        component = pair.component
+        used = self.usage.path(component)
+        if used is None or used.generation != generation.number or component in self._nominations[generation].used:
+            return
+        old = self._nominations[self.previous].selected.get(component) if self.previous is not None else None
+        if self.previous is not None and generation is not self.previous and old is not None and old.path is not None:
+            # RFC 8445 s12.1: while a restart is under way, the previous selected pair is there to fall back on.
+            self.usage.use(self.previous, old, now)
+        else:
+            self.usage.lose(component, pair.verdict or Verdict.OTHER)
 
     def stream_ended(self, stream: Stream, verdict: Verdict, now: float) -> None:
         """Connections: a connection is over."""
@@ -432,6 +438,8 @@ class Session:
         if used is not None and used.generation == generation.number:
             self.usage.lose(pair.component, verdict)
         self._retire(generation)
+        if self.current.failed:
+            self._fail(verdict, now)
 
     def _lose_patience(self, now: float) -> None:
         """RFC 8863 s4: the PAC timer ended, so failures may be believed."""
@@ -441,7 +449,7 @@ class Session:
     def _judge(self, now: float) -> None:
         """Fail, if a component has no pair left that could yet work, and patience is over or pointless."""
         generation = self.current
-        if not self.started or generation.remote is None or self.usage.state in (AgentState.FAILED, AgentState.CLOSED):
+        if not self.started or generation.remote is None or generation.failed:
             return
         hopeful = {pair.component for pair in generation.checklist if pair.alive or pair.state is PairState.SUCCEEDED}
         hopeful |= self._nominations[generation].selected.keys()  # a lost one of these is recovery's
@@ -465,6 +473,7 @@ class Session:
 
     def _fail(self, verdict: Verdict, now: float) -> None:
         failed = self.current
+        failed.failed = True
         self._quiet(failed)
         if self.previous is not None and self.usage.carries_all:
             self._context.events.append(RestartFailed(failed.number, verdict))
