@@ -111,11 +111,11 @@ class Builder:
         hosts: list[Host] = []
         for name, side in zip("ab", scenario.sides, strict=True):
             if hosts and scenario.same_host:
-                hosts.append(hosts[0])
-                break
-            host = self._world.host(f"host-{name}", scenario.syn_schedule)
-            for place in side.places:
-                self._attach(host, place)
+                host = hosts[0]
+            else:
+                host = self._world.host(f"host-{name}", scenario.syn_schedule)
+                for place in side.places:
+                    self._attach(host, place)
             for transport in side.taken:
                 host.taken.update((transport, port) for port in range(PORTS_TAKEN[0], PORTS_TAKEN[1] + 1))
             hosts.append(host)

@@ -182,7 +182,7 @@ class _Generator:
                 base=rng.choice((0.01, 0.05, 0.2)),
                 jitter=self._weighted({0.01: 2, 0.1: 3, 0.5: 1}),
                 parameters=self._weighted({0.0: 3, 0.3: 1, 1.0: 1}),
-                restart=self._weighted({0.0: 6, 45.0: 1}),
+                restart=self._weighted({0.0: 6, 2.0: 1, 33.0: 1}),
             ),
         )
 

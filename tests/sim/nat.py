@@ -20,6 +20,8 @@ STUN_SERVER = Endpoint("198.51.100.1", 3478)
 CLOSED_TIMEOUT = 10.0
 """Seconds for which a connection that was reset stays known (conntrack's CLOSE)."""
 ESTABLISHED_TIMEOUT = 7440.0
+PLAUSIBLE_BYTES = 1 << 20
+"""How far a sequence number may be from the initial one in the first moments of a connection."""
 
 
 class Mapping(StrEnum):
@@ -350,9 +352,7 @@ def _follow(session: _Session, segment: Segment, *, from_inside: bool) -> bool:
         session.state = Tracked.CLOSED
         return True
     if not segment.syn:
-        if session.state in (Tracked.SYN_SENT, Tracked.SYN_SENT2) and segment.data:
-            session.state = Tracked.ESTABLISHED
-        return session.state is not Tracked.CLOSED
+        return _follow_data(session, segment, from_inside)
     if segment.ack is None:
         return _follow_syn(session, segment, opener=opener, from_inside=from_inside)
     return _follow_syn_ack(session, segment, opener=opener, from_inside=from_inside)
@@ -368,6 +368,18 @@ def _rst_fits(session: _Session, segment: Segment, from_inside: bool) -> bool:
     if own is not None and segment.seq == own + 1:
         return True
     return session.state is Tracked.SYN_SENT and other is not None and segment.ack == other + 1
+
+
+def _follow_data(session: _Session, segment: Segment, from_inside: bool) -> bool:
+    """Neither SYN nor RST: of a connection that is being opened only what follows its own SYN is valid."""
+    if session.state is Tracked.SYN_SENT2:
+        isn = session.inner_isn if from_inside else session.outer_isn
+        if isn is None or not isn < segment.seq <= isn + PLAUSIBLE_BYTES:
+            return False
+        if segment.data:
+            session.state = Tracked.ESTABLISHED
+        return True
+    return session.state is Tracked.ESTABLISHED
 
 
 def _follow_syn(session: _Session, segment: Segment, *, opener: bool, from_inside: bool) -> bool:

@@ -129,30 +129,33 @@ def dials(target: Barrier) -> bool:
     return target.box is Box.OPEN or (target.box is Box.FULL_CONE and not target.drops_bare_syn)
 
 
-def outlook(scenario: Scenario) -> Outlook:
-    """What must become of the two agents."""
+def outlook(scenario: Scenario, *, together: bool = True) -> Outlook:
+    """What must become of the two agents; ``together`` tells that they begin within a few seconds.
+
+    Else a simultaneous open is left to chance: the side that is early has given up, and a NAT pins its dead SYN.
+    """
     best = Outlook.NONE
     left, right = scenario.sides
     for mine in left.places:
         for theirs in right.places:
             for between in barriers(mine, theirs, scenario.nats):
-                for found in _ways(left, right, *between):
+                for found in _ways(left, right, *between, together=together):
                     if found is Outlook.DIRECT:
                         return found
                     best = found if found is not Outlook.NONE else best
     return best
 
 
-def _ways(left: Side, right: Side, before_left: Barrier, before_right: Barrier) -> list[Outlook]:
+def _ways(left: Side, right: Side, before_left: Barrier, before_right: Barrier, *, together: bool) -> list[Outlook]:
     ways = []
     if Transport.UDP in left.usable and Transport.UDP in right.usable and datagrams_pass(before_left, before_right):
         ways.append(Outlook.DIRECT)
     if Transport.TCP in left.transports and Transport.TCP in right.transports:
-        ways += _tcp_ways(left, right, before_left, before_right)
+        ways += _tcp_ways(left, right, before_left, before_right, together=together)
     return ways
 
 
-def _tcp_ways(left: Side, right: Side, before_left: Barrier, before_right: Barrier) -> list[Outlook]:
+def _tcp_ways(left: Side, right: Side, before_left: Barrier, before_right: Barrier, *, together: bool) -> list[Outlook]:
     ways = []
     for dialler, listener, before in ((left, right, before_right), (right, left, before_left)):
         reaches = dials(before) and Transport.TCP in listener.usable
@@ -160,5 +163,6 @@ def _tcp_ways(left: Side, right: Side, before_left: Barrier, before_right: Barri
             ways.append(Outlook.DIRECT)
     both_open = Transport.TCP in left.usable and Transport.TCP in right.usable
     if both_open and TcpType.SO in left.tcp_types and TcpType.SO in right.tcp_types:
-        ways.append(simultaneous_open(before_left, before_right))
+        found = simultaneous_open(before_left, before_right)
+        ways.append(Outlook.PERHAPS if found is Outlook.DIRECT and not together else found)
     return ways

@@ -181,7 +181,9 @@ class Run:
 
         if not self._until(done, RESTART_TIMEOUT):
             failed = any(peer.restarts_failed for peer in session.peers)
-            require(failed and self._result.outlook is Outlook.PERHAPS, f"restart: {_where(session)}")
+            slow = any(side.latency.restart for side in self._scenario.sides)
+            expected = outlook(self._scenario, together=not slow)
+            require(failed and expected is Outlook.PERHAPS, f"restart: {_where(session)}")
             return
         self._for(LINGER)
         check_same_pair(session, self._scenario.components)
