@@ -233,6 +233,8 @@ class Session:
     def check_succeeded(self, generation: Generation, pair: Pair, now: float) -> None:
         if generation not in self._nominations:
             return
+        if pair.stream is not None:
+            pair.stream.keep()
         nomination = self._nominations[generation]
         if self._recovery.regained(generation, nomination, pair, now):
             return
