@@ -547,10 +547,7 @@ def test_a_failure_of_the_new_generations_path_before_nomination_falls_back_to_t
     node = net.node(Role.CONTROLLED, tcp_only("active"))
     node.gather()
     peer = Peer(node)
-    remote = Candidate(
-        "2", 1, Transport.TCP, 9, udp_candidate(6000).address, CandidateType.HOST, tcptype=TcpType.PASSIVE
-    )
-    peer.introduce(remote)
+    peer.introduce(tcp_candidate(TcpType.PASSIVE, 6000))
     net.run(0.001)
     old = node.connected(next(iter(node.dialling)))
     peer.answers_all()
