@@ -53,6 +53,7 @@ class DatagramSocket:
     __slots__ = (
         "_batch",
         "_batch_bytes",
+        "_bursty",
         "_handler",
         "_joining",
         "_largest_segment",
@@ -80,6 +81,7 @@ class DatagramSocket:
         self.burst = 0
         """Datagrams sent since the loop last had its turn, as far as we know."""
         self._joining = False
+        self._bursty = False  # the last iteration had more than a message or two
         self._quiet = 0  # wake-ups that look for one datagram only
         self._batch: list[bytes] = []
         self._batch_bytes = 0
@@ -115,7 +117,7 @@ class DatagramSocket:
         elif self._joining:
             self._join(data, size, remote)
         else:
-            if self.burst:  # perhaps in the same iteration as the one before
+            if self.burst or self._bursty:  # perhaps not the first of this iteration, or hardly the last
                 self._joining = True
                 self._loop.call_soon(self._flush)
             try:
@@ -147,7 +149,8 @@ class DatagramSocket:
 
     def _flush(self) -> None:
         self._joining = False
-        self.burst = int(self.burst > 2)  # after a burst expect another
+        self._bursty = self.burst > 2
+        self.burst = 0
         if self._batch:
             self._send_batch()
 

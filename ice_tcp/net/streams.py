@@ -76,6 +76,7 @@ class Connection:
 
     __slots__ = (
         "_buffer",
+        "_bursty",
         "_closing",
         "_handler",
         "_joining",
@@ -104,6 +105,7 @@ class Connection:
         self.burst = 0
         """Data packets sent since the loop last had its turn, as far as we know."""
         self._joining = False
+        self._bursty = False  # the last iteration had more than a message or two
         self._writing = False  # waits for the kernel to take more
         self._reading = False
         self._closing = False
@@ -219,7 +221,7 @@ class Connection:
                 return 0
             self._join()
         else:
-            if self.burst:  # perhaps in the same iteration as the one before
+            if self.burst or self._bursty:  # perhaps not the first of this iteration, or hardly the last
                 self._join()
             frame = path.frame_data(data)
             try:
@@ -254,7 +256,8 @@ class Connection:
 
     def _flush(self) -> None:
         self._joining = False
-        self.burst = int(self.burst > 2)  # after a burst expect another
+        self._bursty = self.burst > 2
+        self.burst = 0
         if not self._writing and self.path.pending and self._sock.fileno() >= 0:
             self._write()
 
