@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from candidates.candidate import TcpType
 from ice_tcp.core.binding import InboundCheck
 from ice_tcp.core.context import Context
 from ice_tcp.core.generation import Generation
@@ -120,7 +119,7 @@ class Recovery:
         """Whether a check on another connection may belong to the selected path, reopened by the peer."""
         if check.stream is None or check.base is not selected.base or check.source.host != selected.remote.address.host:
             return False
-        return selected.component in self._losses or (self._concluded and selected.base.tcptype is TcpType.PASSIVE)
+        return selected.component in self._losses or self._concluded
 
     def stop(self, generation: Generation) -> None:
         """The generation's losses are no longer mended."""

@@ -264,7 +264,7 @@ class Session:
             return
         self.usage.use(generation, pair, now)
         if len(self._nominations[generation].selected) == self._components:
-            self._release = self._context.timers.set(now + self._context.policy.timeouts.linger, self._release_losers)
+            self._release_at(now, now + self._context.policy.timeouts.patience)
 
     def request(self, generation: Generation, pair: Pair, transaction_id: bytes, *, nominating: bool) -> bytes:
         """Consent: the request to send."""
@@ -503,8 +503,25 @@ class Session:
         generation.checklist.clear()
         self._early = [(owner, check) for owner, check in self._early if owner is not generation]
 
+    def _release_at(self, now: float, latest: float) -> None:
+        """Free the losers after ``timeouts.linger``, but not before the peer has checked the selected paths too.
+
+        A peer that does not know our parameters yet has nothing else than what the last generation selected.
+        """
+
+        def release(at: float) -> None:
+            generation = self.current
+            selected = self._nominations[generation].selected.values()
+            lite = generation.remote is not None and generation.remote.lite
+            if lite or at >= latest or all(pair.requests_received for pair in selected):
+                self._release_losers(at)
+            else:
+                self._release_at(at, latest)
+
+        self._release = self._context.timers.set(now + self._context.policy.timeouts.linger, release)
+
     def _release_losers(self, now: float) -> None:
-        """RFC 8445 s8.3: three seconds after the conclusion, free what was not selected (RFC 6544 s8)."""
+        """RFC 8445 s8.3: some time after the conclusion, free what was not selected (RFC 6544 s8)."""
         self._release = None
         if self.previous is not None:
             self._retire(self.previous)

@@ -68,9 +68,12 @@ class Link:
 
         With them, what is wrong with the stream: it can carry no more.
         """
-        self.heard_at = now
+        first, self.heard_at = self.heard_at == float("-inf"), now
         if not self.reliable:
             return [data], None
+        if first and data[:1] >= b"\x40":
+            # HTTP begins like ChannelData of 21 KB, but no server sends data before it was asked for anything.
+            return [], f"first byte 0x{data[0]:02x} is not of STUN"
         try:
             return self._splitter.feed(data), None
         except FramingError as error:
@@ -89,7 +92,7 @@ class Link:
     @property
     def speaks_something_else(self) -> bool:
         """Whether all that came were no STUN messages."""
-        return not self._speaks_stun and self.dropped[ServerDropReason.MALFORMED] > 0
+        return not self._speaks_stun and self.dropped.total() > 0
 
     def drop(self, reason: ServerDropReason, detail: str, now: float) -> None:
         self.dropped[reason] += 1
