@@ -171,6 +171,13 @@ def test_what_cannot_be_measured_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "memory-rss: not measured: message 5 was lost" in result.output
 
 
+@pytest.mark.parametrize("rounds", ["0", "-1", "4"])
+def test_rounds_are_odd(rounds: str) -> None:
+    result = CliRunner().invoke(command_line.main, ["--rounds", rounds, "memory-rss"])
+    assert result.exit_code == 2
+    assert "not an odd number" in result.output
+
+
 # Scenarios: whatever is lost or changed on the way gives no figure
 
 

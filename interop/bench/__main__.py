@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import platform
 import sys
 from pathlib import Path
@@ -16,20 +17,30 @@ from interop.bench.session import BenchError
 
 _ROUNDS = 5
 _QUICK_ROUNDS = 1
+_BUSY = 0.5  # other work for each processor, as the load average tells, from which on figures are unsteady
 
 
 @click.command()
 @click.argument("items", nargs=-1, metavar="[ITEM]...", type=click.Choice(list(FIGURES)))
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all samples there.")
 @click.option("--quick", is_flag=True, help="Few and short runs: to see that all works, not to believe the figures.")
-def main(items: tuple[str, ...], json_file: Path | None, quick: bool) -> None:
+@click.option("--rounds", type=int, help=f"How often each side is sampled, an odd number (default: {_ROUNDS}).")
+def main(items: tuple[str, ...], json_file: Path | None, quick: bool, rounds: int | None) -> None:
     """Measure ITEMs, all by default, against their peers and floors.
 
     Exits with 1 if a floor is not met in the worst variant, or if something could not be measured.
     """
-    results, failures = asyncio.run(_measure_all(items or tuple(FIGURES), quick))
+    if rounds is None:
+        rounds = _QUICK_ROUNDS if quick else _ROUNDS
+    if rounds < 1 or not rounds % 2:
+        raise click.BadParameter("not an odd number", param_hint="--rounds")
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    if load > _BUSY:
+        print(f"This machine is busy (load {load:.1f} for each processor): figures will be unsteady.\n")
+    results, failures = asyncio.run(_measure_all(items or tuple(FIGURES), rounds, quick))
     if json_file is not None:
-        json_file.write_text(json.dumps(_document(results, failures, quick), indent=1) + "\n", encoding="utf-8")
+        document = _document(results, failures, quick) | {"load for each processor, before": load}
+        json_file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     missed = [result.figure.name for result in results if not result.met]
     print(f"{len(results) - len(missed)} met, {len(missed)} not met, {len(failures)} not measured")
     for name in (*missed, *failures):
@@ -37,12 +48,12 @@ def main(items: tuple[str, ...], json_file: Path | None, quick: bool) -> None:
     sys.exit(1 if missed or failures else 0)
 
 
-async def _measure_all(items: tuple[str, ...], quick: bool) -> tuple[list[FigureResult], dict[str, str]]:
+async def _measure_all(items: tuple[str, ...], rounds: int, quick: bool) -> tuple[list[FigureResult], dict[str, str]]:
     results: list[FigureResult] = []
     failures: dict[str, str] = {}
     for name in items:
         try:
-            result = await measure(FIGURES[name], rounds=_QUICK_ROUNDS if quick else _ROUNDS, quick=quick)
+            result = await measure(FIGURES[name], rounds=rounds, quick=quick)
         except BenchError as error:
             failures[name] = str(error)
             print(f"{name}: not measured: {error}\n", flush=True)
