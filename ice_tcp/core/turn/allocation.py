@@ -319,7 +319,7 @@ class Allocation(ABC):
 
     def _lives_after(self, failure: ServerFailure, asked_at: float, now: float) -> bool:
         """Whether the allocation survives that a request other than Allocate and Refresh failed."""
-        silent = failure.cause is ServerVerdict.NO_RESPONSE and self._link.heard_at < asked_at
+        silent = failure.cause is ServerVerdict.NO_RESPONSE and self._link.heard_at <= asked_at
         if failure.cause in _FATAL or silent:
             self._end(failure, now)
         return self._state is State.ALLOCATED
