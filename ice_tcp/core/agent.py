@@ -206,7 +206,7 @@ class Agent:
     def stream_accepted(self, listener: ListenerId, remote: TransportAddress, now: float) -> StreamId | None:
         """A listener accepted a connection. Returns its name, or None: close it, nobody wants it."""
         base = self._session.gathering.base_of(listener)
-        if base is None or self.state is AgentState.CLOSED or remote == base.address:
+        if base is None or self.state in (AgentState.FAILED, AgentState.CLOSED) or remote == base.address:
             return None
         stream = self._session.connections.accepted(base, remote, now)
         return stream.id if stream is not None else None

@@ -91,7 +91,8 @@ class Session:
         return [self.current] if self.previous is None else [self.current, self.previous]
 
     def generation_of(self, ufrag: str) -> Generation | None:
-        return next((each for each in self.generations() if each.local.ufrag == ufrag), None)
+        """The generation that answers to a username fragment; a failed one does no more."""
+        return next((each for each in self.generations() if each.local.ufrag == ufrag and not each.failed), None)
 
     def restart(self, addresses: Sequence[InterfaceAddress] | None, now: float) -> None:
         """Begin a new generation beside, or, without a path, instead of the current one (RFC 8445 s9)."""
