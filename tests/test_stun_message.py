@@ -164,7 +164,7 @@ def test_rfc8489_b1_is_malformed_as_printed() -> None:
 def test_rfc8489_b1_with_its_length_put_right() -> None:
     data = rfc5769.USERHASH_REQUEST
     message = decode(data[:2] + (len(data) - 20).to_bytes(2, "big") + data[4:])
-    assert message.userhash == stun.credentials.userhash(rfc5769.LONG_TERM_USERNAME, rfc5769.LONG_TERM_REALM)
+    assert message.userhash == stun.hash_username(rfc5769.LONG_TERM_USERNAME, rfc5769.LONG_TERM_REALM)
     assert message.nonce == rfc5769.USERHASH_NONCE
     assert message.security_features == stun.SecurityFeature.NONE
     assert message.integrity is Integrity.SHA256
@@ -285,6 +285,12 @@ def test_unknown_required_attributes_are_told() -> None:
     assert message.unknown_required == (UNKNOWN_REQUIRED, 0x0000)
     assert message.attributes[UNKNOWN_REQUIRED] == b"x"
     assert decode(binding(stun.priority(1), (UNKNOWN_OPTIONAL, b""))).unknown_required == ()
+
+
+def test_the_longest_list_of_unknown_attributes_is_told() -> None:
+    types = range(0x4000, 0x7000)
+    message = decode(binding(*((type_, b"") for type_ in types)))
+    assert message.unknown_required == tuple(types)
 
 
 def test_who_understands_less_is_told_more() -> None:

@@ -198,10 +198,9 @@ class Message:
         self._data = data
         self.message_class, self.method = _split_type(type_)
         self.attributes = attributes = {}
-        self.unknown_required = ()
         self.has_fingerprint = False
         self._sha1_at = self._sha256_at = 0
-        sealed = False
+        sealed = strange = False
         at = 20
         while at < size:
             kind, length = _unpack_tlv(data, at)
@@ -219,11 +218,11 @@ class Message:
                     self._read_integrity(kind, at, length)
             elif kind not in attributes and not sealed:
                 attributes[kind] = data[at : at + length]
-                if kind < COMPREHENSION_OPTIONAL:
-                    self.unknown_required += (kind,)
+                strange = True
             at += (length + 3) & ~3
         if at != size:
             raise DecodeError(f"the last attribute is {at - size} bytes longer than the message")
+        self.unknown_required = self.not_understood(KNOWN) if strange else ()
 
     username = _Typed(AttributeType.USERNAME, values.parse_text)
     userhash = _Typed(AttributeType.USERHASH, values.parse_userhash)
