@@ -466,7 +466,36 @@ def test_an_authenticated_request_admits_the_data_of_its_path(node: Node, peer: 
 
 
 def test_a_flood_of_bad_requests_leaves_nothing_behind(node: Node, peer: Peer) -> None:
-    for port in range(1024, 4024):
+    for port in range(1024, 1424):
         peer.asks(peer.udp_path(port), peer.request(password="thisIsNotThePassword22"))
     assert node.agent.remote_candidates == ()
     assert node.agent.pair_statistics() == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        (stun.Integrity.SHA1, stun.Integrity.SHA1),
+        (stun.Integrity.SHA256, stun.Integrity.SHA256),
+        (stun.Integrity.BOTH, stun.Integrity.SHA256),
+    ],
+)
+def test_the_answer_has_the_integrity_of_the_request(
+    node: Node, peer: Peer, asked: stun.Integrity, answered: stun.Integrity
+) -> None:
+    """RFC 8489 s9.1.3: SHA-256 if the request has it, and only one of the two attributes."""
+    local = node.agent.local_parameters
+    key = stun.IntegrityKey.short_term(local.pwd)
+    request = stun.encode(
+        stun.MessageClass.REQUEST,
+        stun.Method.BINDING,
+        peer.new_id(),
+        [stun.username(f"{local.ufrag}:peer"), stun.priority(7), stun.ice_controlling(1)],
+        key=key,
+        integrity=asked,
+    )
+    answer = peer.asks(peer.udp_path(), request)
+    assert answer is not None
+    assert answer.message_class is stun.MessageClass.SUCCESS
+    assert answer.integrity is answered
+    assert answer.verify(key)

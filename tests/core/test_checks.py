@@ -145,7 +145,7 @@ def test_an_error_fails_the_pair_with_its_verdict(code: int, verdict: Verdict) -
 
 @pytest.mark.parametrize("code", [400, 401])
 def test_errors_that_cannot_be_authenticated_are_taken_without(code: int) -> None:
-    """RFC 8489 s9.1.4."""
+    """docs/deviations.md: their sender cannot authenticate them (RFC 8489 s9.1.3)."""
     node, peer = checking(Net())
     node.receive(peer.udp_path(), peer.response(peer.last(), code=code, integrity=False))
     assert outcome(node)[0] is PairState.FAILED
@@ -173,6 +173,23 @@ def test_a_success_that_is_not_authenticated_is_dropped_and_the_check_goes_on(ho
     assert node.all_commands(Admit) == []
     peer.answers()
     assert outcome(node) == (PairState.SUCCEEDED, None)
+
+
+def test_a_success_with_another_integrity_algorithm_than_the_request_is_dropped() -> None:
+    """RFC 8489 s9.1.4: the algorithm in the response has to match; otherwise, it MUST be discarded."""
+    node, peer = checking(Net())
+    transaction_id = peer.last().message.transaction_id
+    data = stun.encode(
+        stun.MessageClass.SUCCESS,
+        stun.Method.BINDING,
+        transaction_id,
+        [stun.xor_mapped_address(AWAY, 1, transaction_id)],
+        key=peer.key,
+        integrity=stun.Integrity.SHA256,
+    )
+    node.receive(peer.udp_path(), data)
+    assert outcome(node) == (PairState.IN_PROGRESS, None)
+    assert node.traced(MessageDropped)[-1].reason is DropReason.BAD_INTEGRITY
 
 
 def test_a_success_from_another_address_fails_the_pair() -> None:
