@@ -15,6 +15,7 @@ from ice_tcp.stun import (
     opaque_string,
     security_features,
 )
+from ice_tcp.stun.credentials import userhash
 from tests.vectors import rfc5769
 
 TEXT = b"what is authenticated"
@@ -61,7 +62,7 @@ def test_a_realm_is_never_refused() -> None:
 
 def test_userhash_of_rfc8489_b1() -> None:
     expected = rfc5769.USERHASH_REQUEST[24:56]
-    assert hash_username(rfc5769.LONG_TERM_USERNAME, rfc5769.LONG_TERM_REALM) == expected
+    assert userhash(rfc5769.LONG_TERM_USERNAME, rfc5769.LONG_TERM_REALM) == expected
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_rfc8489_b1_is_malformed_as_printed() -> None:
 def test_rfc8489_b1_with_its_length_put_right() -> None:
     data = rfc5769.USERHASH_REQUEST
     message = decode(data[:2] + (len(data) - 20).to_bytes(2, "big") + data[4:])
-    assert message.userhash == stun.hash_username(rfc5769.LONG_TERM_USERNAME, rfc5769.LONG_TERM_REALM)
+    assert message.userhash == stun.credentials.userhash(rfc5769.LONG_TERM_USERNAME, rfc5769.LONG_TERM_REALM)
     assert message.nonce == rfc5769.USERHASH_NONCE
     assert message.security_features == stun.SecurityFeature.NONE
     assert message.integrity is Integrity.SHA256

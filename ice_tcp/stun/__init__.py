@@ -45,7 +45,7 @@ from ice_tcp.stun.attributes import (
     xor_peer_address,
     xor_relayed_address,
 )
-from ice_tcp.stun.credentials import IntegrityKey, hash_username, nonce_cookie, opaque_string, security_features
+from ice_tcp.stun.credentials import IntegrityKey, nonce_cookie, opaque_string, security_features
 from ice_tcp.stun.message import KNOWN, Message, decode, encode, is_stun
 from ice_tcp.stun.registry import (
     AttributeType,
@@ -90,7 +90,6 @@ __all__ = [
     "encode",
     "error_code",
     "even_port",
-    "hash_username",
     "ice_controlled",
     "ice_controlling",
     "icmp",

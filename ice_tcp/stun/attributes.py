@@ -46,7 +46,7 @@ def username(text: str) -> Attribute:
 
 
 def userhash(value: bytes) -> Attribute:
-    """``value`` as `ice_tcp.stun.hash_username` makes it."""
+    """``value`` as `ice_tcp.stun.credentials.userhash` makes it."""
     if len(value) != 32:
         raise ValueError(f"a userhash has 32 bytes, not {len(value)} (RFC 8489 s14.4)")
     return AttributeType.USERHASH, value

@@ -38,7 +38,7 @@ def opaque_string(text: str) -> str:
         raise ValueError(f"a credential is no OpaqueString (RFC 8265 s4.2): {error.reason}") from None
 
 
-def hash_username(username: str, realm: str) -> bytes:
+def userhash(username: str, realm: str) -> bytes:
     """What stands for a username that servers keep from onlookers, 32 bytes: USERHASH (RFC 8489 s14.4)."""
     return hashlib.sha256(f"{opaque_string(username)}:{opaque_string(realm)}".encode()).digest()
 
