@@ -20,6 +20,9 @@ JOIN_BYTES = 256 * 1024
 JOIN_FRAMES = 500
 """... and up to this number; a frame is two buffers, and the kernel takes 1024 (IOV_MAX)."""
 
+LAST_CHANNEL = 0x4FFF
+"""RFC 8656 s12."""
+
 _STUN_HEADER_BYTES = 20
 _CHANNEL_HEADER_BYTES = 4
 _COOKIE = b"\x21\x12\xa4\x42"
@@ -91,11 +94,14 @@ class ServerStreamSplitter:
     Each is a whole STUN message, or a ChannelData message with its header and without its padding (RFC 8656
     s12.5). `feed` returns all; where a message may end the protocol, as ConnectionBind does (RFC 6062 s4.3),
     call `append`, then `take` one by one, and `detach` for what came after it.
+
+    ``last_channel`` is the highest channel number there may be; RFC 5766 had more of them.
     """
 
-    __slots__ = ("_buffer", "_position")
+    __slots__ = ("_buffer", "_channels_end", "_position")
 
-    def __init__(self) -> None:
+    def __init__(self, *, last_channel: int = LAST_CHANNEL) -> None:
+        self._channels_end = (last_channel >> 8) + 1  # as far as the first byte tells
         self._buffer = bytearray()
         self._position = 0  # of the next message; beyond the buffer while padding is outstanding
 
@@ -130,7 +136,7 @@ class ServerStreamSplitter:
         first = buffer[start]
         if first < 0x40:
             size = padded = self._stun_size(available)
-        elif first < 0x50:
+        elif first < self._channels_end:
             size, padded = self._channel_data_size(available)
         else:
             raise FramingError(f"first byte 0x{first:02x} is of neither STUN nor ChannelData (RFC 8656 s12)")

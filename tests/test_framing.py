@@ -252,6 +252,13 @@ def test_what_is_no_server_stream_shows_at_once(start: bytes) -> None:
         ServerStreamSplitter().feed(start)
 
 
+def test_channels_of_rfc_5766_are_split_if_wanted() -> None:
+    splitter = ServerStreamSplitter(last_channel=0x7FFF)
+    assert splitter.feed(channel_data(b"old", 0x7FFE) + b"\0") == [channel_data(b"old", 0x7FFE)]
+    with pytest.raises(FramingError):
+        splitter.feed(b"\x80")
+
+
 def test_what_follows_the_last_message_is_handed_over() -> None:
     splitter = ServerStreamSplitter()
     splitter.append(stun_message(b"last") + b"\xffraw bytes")
