@@ -75,6 +75,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_broken",
         "_buffer",
         "_bursty",
         "_closing",
@@ -108,6 +109,7 @@ class Connection:
         self._bursty = False  # the last iteration had more than a message or two
         self._writing = False  # waits for the kernel to take more
         self._reading = False
+        self._broken: Failure | None = None
         self._closing = False
         self._timer: asyncio.TimerHandle | None = None
         self._lease = (host, self.local.port)
@@ -177,6 +179,9 @@ class Connection:
             except OSError as error:
                 self._fail(failure_of(error.errno))
                 return
+            if not size and self._broken is not None:
+                self._fail(self._broken)
+                return
             if not size:
                 self._stop_reading()
                 self._handler.stream_closed(self)
@@ -236,7 +241,7 @@ class Connection:
 
     def _not_written(self, error: OSError) -> int:
         if not isinstance(error, _WOULD_BLOCK):
-            self._write_failed(failure_of(error.errno))
+            self._write_failed(error)
         return 0
 
     def queue_data(self, data: memoryview) -> None:
@@ -270,7 +275,7 @@ class Connection:
             except _WOULD_BLOCK:
                 complete = path.written(0)
             except OSError as error:
-                self._write_failed(failure_of(error.errno))
+                self._write_failed(error)
                 return
         if complete:
             if self._writing:
@@ -292,12 +297,15 @@ class Connection:
         else:
             self._handler.stream_writable(self)
 
-    def _write_failed(self, failure: Failure) -> None:
+    def _write_failed(self, error: OSError) -> None:
         """Take in first what the peer sent before it reset the connection."""
+        failure = failure_of(error.errno)
         self._stop_writing()
         if self._closing:
             self.abort()
             return
+        # The error is told only once: reading sees an end then, which is true only after a FIN (EPIPE).
+        self._broken = None if error.errno == errno.EPIPE else failure
         self._reading = True
         self._read(_LAST_READS)
         if self.is_open:
