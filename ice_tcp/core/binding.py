@@ -16,6 +16,7 @@ from ice_tcp.core.roles import Roles
 from ice_tcp.core.trace import DropReason, MessageDropped, RequestReceived, RoleConflict
 from ice_tcp.core.transaction import Transaction, Transactions, transmit
 from ice_tcp.core.verdicts import Verdict
+from ice_tcp.stun import Integrity
 
 _REASONS = {400: "Bad Request", 401: "Unauthorized", 420: "Unknown Attribute", 487: "Role Conflict"}
 
@@ -93,7 +94,8 @@ class Binding:
             return
         error = message.error_code if message.message_class is stun.MessageClass.ERROR else None
         if message.has_integrity:
-            if not message.verify(transaction.key):
+            if message.integrity is not Integrity.SHA1 or not message.verify(transaction.key):
+                # RFC 8489 s9.1.4: the algorithm is the request's, and our requests have SHA-1.
                 self._drop(path, DropReason.BAD_INTEGRITY, "response", now)
                 return
             self._checked.authenticated(path)
@@ -185,7 +187,11 @@ class Binding:
         generation: Generation | None,
     ) -> None:
         key = generation.local_key if generation is not None else None
-        answer = stun.encode(message_class, stun.Method.BINDING, message.transaction_id, attributes, key=key)
+        # RFC 8489 s9.1.3: SHA-256 where the request had it, and never both.
+        algorithm = Integrity.SHA256 if key is not None and message.integrity is not Integrity.SHA1 else Integrity.SHA1
+        answer = stun.encode(
+            message_class, stun.Method.BINDING, message.transaction_id, attributes, key=key, integrity=algorithm
+        )
         transmit(self._context, path, answer)
 
     def _drop(self, path: Path, reason: DropReason, detail: str, now: float) -> None:

@@ -44,6 +44,7 @@ class CheckList:
         self._checked_at = float("-inf")
         self.concluded: set[int] = set()
         """Components that have their nominated pair, and get no new ones (RFC 8445 s8.1.2)."""
+        self._spared: dict[int, Timer] = {}
         self.running = False
         self.ta = context.policy.pacing.ta
 
@@ -87,6 +88,9 @@ class CheckList:
     def stop(self) -> None:
         self.running = False
         self._triggered.clear()
+        for timer in self._spared.values():
+            timer.cancel()
+        self._spared.clear()
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
@@ -116,12 +120,29 @@ class CheckList:
     def succeed(self, pair: Pair, now: float) -> None:
         """The check succeeded; pairs of the same foundation thaw (RFC 8445 s7.2.5.3.3)."""
         pair.verdict = None
+        self._spare(pair.component, now)
         self._succeeded.add(pair.foundation)
         self._move(pair, PairState.SUCCEEDED)
         for other in self._pairs:
             if other.state is PairState.FROZEN and other.foundation == pair.foundation:
                 self._move(other, PairState.WAITING)
         self.wake(now)
+
+    def _spare(self, component: int, now: float) -> None:
+        """With a valid pair, worse ones are not checked of our own accord for ``nomination.grace`` seconds.
+
+        Nobody would nominate them; the peer's checks still trigger ours (docs/deviations.md).
+        """
+        if component in self._spared or any(
+            pair.component == component and pair.state is PairState.SUCCEEDED for pair in self._pairs
+        ):
+            return
+
+        def resume(at: float) -> None:
+            del self._spared[component]
+            self.wake(at)
+
+        self._spared[component] = self._context.timers.set(now + self._context.policy.nomination.grace, resume)
 
     def fail(self, pair: Pair, verdict: Verdict, now: float) -> None:
         pair.verdict = verdict
@@ -171,11 +192,13 @@ class CheckList:
         self._tick = self._context.timers.set(self._context.pacer.reserve(now), self._check_next)
 
     def _check_next(self, now: float) -> None:
+        self._tick = None
+        if not self._has_work():
+            return
         later = self._context.pacer.take(now)
         if later is not None:
             self._tick = self._context.timers.set(later, self._check_next)
             return
-        self._tick = None
         pair = self._choose()
         if pair is not None:
             self._checked_at = now
@@ -184,7 +207,7 @@ class CheckList:
 
     def _has_work(self) -> bool:
         return any(self._due(pair) and self._startable(pair) for pair in self._triggered) or any(
-            pair.state in (PairState.WAITING, PairState.FROZEN) and self._startable(pair) for pair in self._pairs
+            self._startable_in(PairState.WAITING, PairState.FROZEN)
         )
 
     def _choose(self) -> Pair | None:
@@ -205,7 +228,21 @@ class CheckList:
         return pair.state is PairState.WAITING or pair.nominating
 
     def _waiting(self) -> Pair | None:
-        return next((pair for pair in self._pairs if pair.state is PairState.WAITING and self._startable(pair)), None)
+        return next(self._startable_in(PairState.WAITING), None)
+
+    def _startable_in(self, *states: PairState) -> Iterator[Pair]:
+        """Pairs in one of these states that may be checked now, the best first.
+
+        While `spare` holds, none that is worse than a valid pair of its component.
+        """
+        satisfied: set[int] = set()
+        for pair in self._pairs:
+            if pair.state is PairState.SUCCEEDED:
+                satisfied.add(pair.component)
+            elif pair.component in self._spared and pair.component in satisfied:
+                continue
+            elif pair.state in states and self._startable(pair):
+                yield pair
 
     def _thaw(self) -> None:
         """Thaw each Frozen pair whose foundation is idle, or else the best one.
@@ -213,7 +250,7 @@ class CheckList:
         A check that hangs, as behind a filter that waits for our own next packet, must not keep its foundation
         frozen for the 15 or 39 seconds that it takes to fail (docs/deviations.md).
         """
-        frozen = [pair for pair in self._pairs if pair.state is PairState.FROZEN and self._startable(pair)]
+        frozen = list(self._startable_in(PairState.FROZEN))
         idle = [pair for pair in frozen if not self._active[pair.foundation]]
         for pair in idle or frozen[:1]:
             if not (idle and self._active[pair.foundation]):

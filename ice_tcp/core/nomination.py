@@ -111,7 +111,10 @@ class Nomination:
             return False
         if not (self._generation.remote_done and self._generation.gathered):
             return True
-        return any(pair.alive and pair.priority > best.priority for pair in self._pairs(best.component))
+        return any(
+            pair.alive and pair.priority > best.priority and not _is_same_path(pair, best)
+            for pair in self._pairs(best.component)
+        )
 
     def _nominate(self, pair: Pair, now: float) -> None:
         pair.nominating = True
@@ -138,6 +141,16 @@ class Nomination:
 
     def _pairs(self, component: int) -> Iterator[Pair]:
         return (pair for pair in self._generation.checklist if pair.component == component)
+
+
+def _is_same_path(one: Pair, other: Pair) -> bool:
+    """Two connections between the same hosts, whoever dials: neither is worth waiting for the other."""
+    return (
+        one.is_tcp
+        and other.is_tcp
+        and one.base.host == other.base.host
+        and one.remote.address.host == other.remote.address.host
+    )
 
 
 def _is_unbeatable(pair: Pair) -> bool:
