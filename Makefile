@@ -1,0 +1,62 @@
+# The two commands to begin with are `make demo` and `make test`; each sets up what it needs by itself.
+
+# Any Python >= 3.11: the first of these that is one. Or name it: make test PYTHON=/path/to/python
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SEEDS ?= 50000
+SECONDS ?= 60
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types docs bench sim fuzz clean distclean
+
+help:  ## List these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY)  ## Connect two processes and send a file; options: make demo ARGS="--transport tcp --size 64M"
+	@$(BIN)/ice-tcp demo $(ARGS)
+
+test: $(READY)  ## Run all tests, with coverage; a part of them: make test ARGS="tests/test_sdp.py"
+	@rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report $(if $(ARGS),--fail-under=0)
+
+lint: $(READY)  ## Check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)  ## Check types, strictly
+	$(BIN)/mypy
+
+docs: $(READY)  ## Render the documents that are made from code: the policy reference
+	$(BIN)/python -m interop.policy_reference > docs/policy.md
+
+bench: $(READY)  ## Measure against aioice and a bare asyncio protocol; fails below the floors
+	$(BIN)/python -m interop.bench --json bench.json $(ARGS)
+
+sim: $(READY)  ## Run the simulator over many seeds: make sim SEEDS=50000
+	$(BIN)/python -m tests.sim --seeds $(SEEDS) $(ARGS)
+
+fuzz: $(READY)  ## Search for input that breaks a parser, each for so long: make fuzz SECONDS=60
+	@set -e; for entry in tests/fuzz/fuzz_*.py; do \
+		echo "$$entry"; $(BIN)/python -m tests.fuzz.$$(basename $$entry .py) --seconds $(SECONDS); done
+
+clean:  ## Remove what tools and builds left
+	rm -rf build dist *.egg-info bench.json .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find candidates ice_tcp interop tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## Remove the virtual environment, too
+	rm -rf $(VENV)
+
+$(READY): pyproject.toml
+ifeq ($(strip $(PYTHON)),)
+	$(error ice-tcp needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python)
+endif
+	@echo "Setting up $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
