@@ -13,19 +13,20 @@ from tests.core.net import AWAY, TCP_ONLY, UDP_ONLY, Net, Node, policy, tcp_cand
 from tests.core.peer import Peer
 
 GRACE = UDP_ONLY.nomination.grace
+ELSEWHERE = "198.51.100.3"
 
 
-def srflx(port: int, priority: int, foundation: str) -> Candidate:
+def srflx(port: int, priority: int, foundation: str, host: str = AWAY) -> Candidate:
     """Not unbeatable, so a better pair is waited for."""
-    return udp_candidate(port, priority=priority, foundation=foundation, type_=CandidateType.SRFLX)
+    return udp_candidate(port, host=host, priority=priority, foundation=foundation, type_=CandidateType.SRFLX)
 
 
 def two_pairs(net: Net, role: Role = Role.CONTROLLING, *, end: bool = True) -> tuple[Node, Peer]:
-    """A node that checks a better pair at port 5000 and a worse one at port 5001."""
+    """A node that checks a better pair at port 5000 and a worse one at port 5001 of another address."""
     node = net.node(role)
     node.gather()
     peer = Peer(node)
-    peer.introduce(srflx(5000, 900, "a"), srflx(5001, 100, "b"), end=end)
+    peer.introduce(srflx(5000, 900, "a"), srflx(5001, 100, "b", ELSEWHERE), end=end)
     net.run(0.06)
     return node, peer
 
@@ -42,7 +43,7 @@ def test_data_flows_on_the_first_valid_pair_before_nomination() -> None:
     selected = node.agent.selected_path()
     assert selected is not None
     assert not selected.nominated
-    assert node.used == peer.udp_path(5001)
+    assert node.used == peer.udp_path(5001, ELSEWHERE)
     assert node.is_in(AgentState.CONNECTED)
 
 
@@ -94,6 +95,65 @@ def test_the_better_pair_ends_the_grace_when_it_fails() -> None:
     net.run(0.1)
     peer.answers(node.new_requests[0], code=400)
     assert nominating(node) == [5001]
+
+
+def test_another_connection_between_the_same_two_hosts_is_not_waited_for() -> None:
+    """It would be the same path, whoever dials and whatever its ports."""
+    net = Net()
+    node = net.node(policy=policy(transports=["tcp"], tcp_types=["active"]))
+    node.gather()
+    peer = Peer(node)
+    peer.introduce(
+        tcp_candidate(TcpType.PASSIVE, 6000, foundation="a", priority=900),
+        tcp_candidate(TcpType.PASSIVE, 6001, foundation="b", priority=100),
+    )
+    net.run(0.06)
+    _, worse = list(node.dialling)
+    node.connected(worse)
+    peer.answers()
+    assert node.requests[-1].path == TcpPath(worse)
+    assert node.requests[-1].message.use_candidate
+
+
+def test_while_a_pair_is_valid_worse_ones_are_not_checked_for_the_grace() -> None:
+    """docs/deviations.md: nobody would nominate them."""
+    net = Net()
+    node = net.node(Role.CONTROLLED)
+    node.gather()
+    peer = Peer(node)
+    peer.introduce(srflx(5000, 900, "a"), srflx(5001, 100, "b", ELSEWHERE))
+    net.run(0)
+    peer.answers()
+    net.run(GRACE - 0.01)
+    assert [sent.remote.port for sent in node.new_requests] == [5000]
+    net.run(0.02)
+    assert [sent.remote.port for sent in node.new_requests] == [5000, 5001]
+
+
+def test_while_a_pair_is_valid_better_ones_are_still_checked() -> None:
+    net = Net()
+    node = net.node(Role.CONTROLLED)
+    node.gather()
+    peer = Peer(node)
+    peer.introduce(srflx(5001, 100, "b", ELSEWHERE), end=False)
+    net.run(0)
+    peer.answers()
+    node.hear_of(srflx(5000, 900, "a"))
+    net.run(0.06)
+    assert [sent.remote.port for sent in node.new_requests] == [5001, 5000]
+
+
+def test_while_a_pair_is_valid_the_peers_check_of_a_worse_one_triggers_ours() -> None:
+    """RFC 8445 s7.3.1.4."""
+    net = Net()
+    node = net.node(Role.CONTROLLED)
+    node.gather()
+    peer = Peer(node)
+    peer.introduce(srflx(5000, 900, "a"), srflx(5001, 100, "b", ELSEWHERE))
+    net.run(0)
+    peer.answers()
+    peer.asks(peer.udp_path(5001, ELSEWHERE))
+    assert [sent.remote.port for sent in node.new_requests] == [5000, 5001]
 
 
 def test_before_end_of_candidates_a_better_pair_may_still_come() -> None:
@@ -173,7 +233,7 @@ def test_after_the_conclusion_the_losers_are_still_answered() -> None:
     node, peer = two_pairs(Net())
     peer.answers(node.new_requests[0])
     peer.answers()
-    assert peer.asks(peer.udp_path(5001)) is not None
+    assert peer.asks(peer.udp_path(5001, ELSEWHERE)) is not None
     assert len(node.agent.pair_statistics()) == 1
 
 
@@ -194,7 +254,7 @@ def test_a_failed_nomination_passes_to_the_next_best_valid_pair() -> None:
     assert nominating(node) == [5000]
     peer.answers(code=400)
     assert nominating(node) == [5000, 5001]
-    assert node.used == peer.udp_path(5001)
+    assert node.used == peer.udp_path(5001, ELSEWHERE)
 
 
 def test_the_controlled_side_waits_for_the_nomination() -> None:
@@ -210,28 +270,28 @@ def test_the_controlled_side_selects_a_valid_pair_when_it_is_nominated() -> None
     """RFC 8445 s7.3.1.5: the state is Succeeded: the nominated flag is set."""
     node, peer = two_pairs(Net(), Role.CONTROLLED)
     peer.answers_all()
-    peer.asks(peer.udp_path(5001), use_candidate=True)
-    assert node.used == peer.udp_path(5001)
+    peer.asks(peer.udp_path(5001, ELSEWHERE), use_candidate=True)
+    assert node.used == peer.udp_path(5001, ELSEWHERE)
     assert node.is_in(AgentState.COMPLETED)
 
 
 def test_the_controlled_side_fails_a_nominated_pair_whose_check_fails() -> None:
     """RFC 8445 s7.3.1.5: it sets the state of the pair to Failed."""
     node, peer = two_pairs(Net(), Role.CONTROLLED)
-    peer.asks(peer.udp_path(5001), use_candidate=True)
+    peer.asks(peer.udp_path(5001, ELSEWHERE), use_candidate=True)
     peer.answers(code=400)
     assert node.agent.selected_path() is None
-    assert node.pair_events(udp_candidate(5001))[-1] == (PairState.FAILED, Verdict.BAD_REQUEST)
+    assert node.pair_events(udp_candidate(5001, host=ELSEWHERE))[-1] == (PairState.FAILED, Verdict.BAD_REQUEST)
 
 
 def test_only_the_first_nomination_of_a_peer_that_nominates_aggressively_counts() -> None:
     """docs/deviations.md: we announce ice2, so a peer of RFC 5245 does not (RFC 8445 s8.1.1)."""
     node, peer = two_pairs(Net(), Role.CONTROLLED)
-    peer.asks(peer.udp_path(5001), use_candidate=True)
+    peer.asks(peer.udp_path(5001, ELSEWHERE), use_candidate=True)
     peer.answers()
     peer.asks(peer.udp_path(5000), use_candidate=True)
     peer.answers_all()
-    assert node.used == peer.udp_path(5001)
+    assert node.used == peer.udp_path(5001, ELSEWHERE)
 
 
 def test_a_path_is_told_once_when_it_is_used_and_once_when_it_is_nominated() -> None:
