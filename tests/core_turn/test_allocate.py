@@ -9,7 +9,7 @@ import pytest
 from candidates.candidate import Transport, TransportAddress
 from ice_tcp import stun
 from ice_tcp.core.turn import Advice, Allocated, Redirects, ServerFailure, ServerVerdict, State, Wishes
-from ice_tcp.stun import AttributeType, Method
+from ice_tcp.stun import AttributeType, MessageClass, Method
 from tests.core_turn.script import KEY, MAPPED, RELAYED, RELAYED6, UdpScript, gave
 
 TOKEN = b"12345678"
@@ -185,6 +185,12 @@ def test_error_codes(code: int, cause: ServerVerdict, advice: Advice, retry_afte
     assert failure.text == f"{code} no"
     assert script.machine.state is State.ENDED
     assert script.clock.context.timers.next_at() is None
+
+
+def test_reason_phrase_without_its_padding() -> None:
+    script = asking()
+    script.answer([stun.error_code(486, "Quota\0\0\0")], message_class=MessageClass.ERROR)
+    assert script.failure().text == "486 Quota"
 
 
 def test_every_cause_has_a_remedy() -> None:

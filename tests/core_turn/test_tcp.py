@@ -183,6 +183,34 @@ def test_peer_connects() -> None:
     assert script.told[-1] == ("attempt", PEER, 9)
 
 
+def test_nonce_is_renewed_before_a_late_connection_is_told() -> None:
+    script = living()
+    script.permit(PEER.host)
+    script.clock.advance(200)
+    script.told.clear()
+    script.indicate(Method.CONNECTION_ATTEMPT, attempt())
+    assert not script.told
+    assert (script.last.method, script.last.xor_peer_address) == (Method.CREATE_PERMISSION, (PEER.host, 0))
+    script.challenge(438, nonce=b"nonce-2")
+    script.answer()
+    assert script.told == [("attempt", PEER, 9)]
+    data = DataScript(script, 9)
+    data.machine.start(data.now)
+    assert data.last.nonce == b"nonce-2"
+    script.indicate(Method.CONNECTION_ATTEMPT, attempt(connection_id=10))
+    assert script.told[-1] == ("attempt", PEER, 10)
+
+
+@pytest.mark.parametrize(("code", "told"), [(508, "attempt"), (437, "lost")])
+def test_nonce_cannot_be_renewed(code: int, told: str) -> None:
+    script = living()
+    script.permit(PEER.host)
+    script.clock.advance(200)
+    script.indicate(Method.CONNECTION_ATTEMPT, attempt())
+    script.refuse(code)
+    assert script.told[-1][0] == told
+
+
 def test_peer_without_permission_connects() -> None:
     script = living()
     script.indicate(Method.CONNECTION_ATTEMPT, attempt())

@@ -99,7 +99,7 @@ class ServerFailure:
 def failure_of(error: ErrorCode) -> ServerFailure:
     """What an error response tells; the reason phrase is the server's."""
     cause = _CAUSES.get(error.code, ServerVerdict.OTHER_ERROR)
-    text = f"{error.code} {error.reason}".rstrip()
+    text = f"{error.code} {error.reason}".rstrip(" \0")  # coturn counts the padding in
     return ServerFailure(cause, text, _ADVICE.get(cause, Advice.STOP), RETRY_AFTER.get(cause))
 
 

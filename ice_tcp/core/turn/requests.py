@@ -58,15 +58,19 @@ class Request:
 
 
 class Requests:
-    """The outstanding requests on one link. ``authentication`` is None where no credentials are used (STUN Binding)."""
+    """The outstanding requests on one link. ``authentication`` is None where no credentials are used (STUN Binding).
 
-    __slots__ = ("_authentication", "_link", "_requests", "_transactions")
+    ``confirmed_at`` is the instant of the last answer that showed that the nonce is not stale.
+    """
+
+    __slots__ = ("_authentication", "_link", "_requests", "_transactions", "confirmed_at")
 
     def __init__(self, link: Link, authentication: Authentication | None) -> None:
         self._link = link
         self._authentication = authentication
         self._transactions = Transactions(link)
         self._requests: dict[bytes, Request] = {}
+        self.confirmed_at = float("-inf")
 
     def __len__(self) -> int:
         return len(self._requests)
@@ -189,6 +193,7 @@ class Requests:
             reason, suspicion = ServerDropReason.BID_DOWN, ServerFailure(ServerVerdict.BID_DOWN)
         elif request.key is not None:
             if message.verify(request.key):
+                self.confirmed_at = now
                 return True
             text = f"an answer with error {error.code} {error.reason}" if error else "an answer"
             reason, suspicion = ServerDropReason.BAD_INTEGRITY, ServerFailure(ServerVerdict.BAD_INTEGRITY, text)

@@ -24,6 +24,9 @@ from ice_tcp.stun import DecodeError, Message, MessageClass, Method
 RECONNECT_WAIT = RETRY_AFTER[ServerVerdict.CONNECTION_FAILED]
 """Seconds between a 447 and the next Connect to the same peer (RFC 6062 s4.3, MUST)."""
 
+NONCE_TRUSTED = 10.0
+"""Seconds for which a nonce that was just accepted is taken for good."""
+
 _NO_TCP_RELAY = frozenset(
     (
         ServerVerdict.TRANSPORT_NOT_SUPPORTED,
@@ -143,8 +146,32 @@ class TcpAllocation(Allocation):
         if connection_id is None:
             raise DecodeError("a ConnectionAttempt without CONNECTION-ID (RFC 6062 s4.4)")
         peer = self._permitted_peer(message, now)
-        if peer is not None:
+        if peer is None:
+            return
+        if now - self._requests.confirmed_at <= NONCE_TRUSTED:
             self._tcp_listener.connection_attempt(peer, connection_id, now)
+        else:
+            self._renew_nonce(peer, connection_id, now)
+
+    def _renew_nonce(self, peer: TransportAddress, connection_id: int, now: float) -> None:
+        """Ask for something harmless first: coturn resets a connection whose ConnectionBind has a stale nonce, and
+        forgets the peer's, where it should answer 438."""
+
+        def tell(at: float) -> None:
+            if self._state is State.ALLOCATED:
+                self._tcp_listener.connection_attempt(peer, connection_id, at)
+
+        def failed(failure: ServerFailure, _message: Message | None, at: float) -> None:
+            if self._lives_after(failure, now, at):
+                tell(at)
+
+        self._requests.send(
+            Method.CREATE_PERMISSION,
+            lambda id_: [stun.xor_peer_address(peer.host, 0, id_)],
+            lambda _message, at: tell(at),
+            failed,
+            now,
+        )
 
     def _stop(self) -> None:
         super()._stop()
