@@ -114,8 +114,8 @@ def simultaneous_open(left: Barrier, right: Barrier) -> Outlook:
     """Whether so and so connect: one SYN has to get in while the other side tries, or listens."""
     if not (_syn_gets_in(left, right) or _syn_gets_in(right, left)):
         return Outlook.NONE
-    if left.answers_rst or right.answers_rst:
-        # The holes are open for a round trip after each SYN, and the budget of SYNs is finite.
+    if left.answers_rst and right.answers_rst:
+        # Each hole is open for a round trip after a SYN, and both must be at once; the budget of SYNs is finite.
         return Outlook.PERHAPS
     return Outlook.DIRECT
 
