@@ -265,6 +265,8 @@ class Connection:
         self.burst = 0
         if not self._writing and self.path.pending and self._sock.fileno() >= 0:
             self._write()
+            if not self._writing and self.is_open:
+                self._handler.stream_writable(self)
 
     def _write(self) -> None:
         path = self.path
