@@ -348,6 +348,22 @@ def test_a_peer_reflexive_candidate_pairs_only_where_it_was_seen() -> None:
     assert len(node.agent.pair_statistics()) == 1
 
 
+def test_a_local_candidate_that_comes_later_does_not_pair_with_a_peer_reflexive_one() -> None:
+    """RFC 8445 s7.3.1.3."""
+    net = Net()
+    node = net.node(Role.CONTROLLED, UDP_ONLY, hosts=["192.0.2.1", "192.0.2.2"], opens_sockets=False)
+    node.gather()
+    peer = Peer(node)
+    peer.introduce(end=False)
+    first, second = node.sockets
+    node.answer_open(first)
+    peer.asks(UdpPath(first, address(AWAY, 5000)))
+    node.answer_open(second)
+    node.drain()
+    assert len(node.agent.local_candidates) == 2
+    assert len(node.agent.pair_statistics()) == 1
+
+
 @pytest.mark.parametrize(
     ("base", "remote"), [(TcpType.PASSIVE, TcpType.ACTIVE), (TcpType.SO, TcpType.SO)], ids=["passive", "so"]
 )

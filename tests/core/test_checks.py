@@ -259,6 +259,22 @@ def test_an_unknown_mapped_address_makes_a_local_peer_reflexive_candidate() -> N
     assert node.traced(PeerReflexiveFound) == [PeerReflexiveFound(selected.local, remote=False)]
 
 
+def test_a_mapped_address_that_is_another_candidate_of_ours_makes_no_new_one() -> None:
+    """RFC 8445 s7.2.5.3.2: the valid pair may have another local candidate than the pair that was checked."""
+    net = Net()
+    node = net.node(Role.CONTROLLED, hosts=["192.0.2.1", "192.0.2.2"])
+    node.gather()
+    peer = Peer(node)
+    peer.introduce(udp_candidate(), end=False)
+    net.run(0)
+    used, other = node.agent.local_candidates
+    peer.answers(mapped=other.address)
+    selected = node.agent.selected_path()
+    assert selected is not None
+    assert selected.local == other != used
+    assert node.traced(PeerReflexiveFound) == []
+
+
 def test_an_active_connection_is_seen_from_its_port_not_from_port_9() -> None:
     """RFC 6544 s7.1: typically peer reflexive; no news where the address is the connection's own."""
     node, peer = checking_tcp(Net())

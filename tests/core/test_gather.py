@@ -221,6 +221,15 @@ def test_what_the_policy_does_not_keep_is_traced_with_its_rule() -> None:
     }
 
 
+def test_with_relayed_candidates_only_nothing_of_this_host_is_opened() -> None:
+    """RFC 8828 s5.2, mode 4: only what a relay gives; what cannot become a candidate is not opened."""
+    server = {"url": "turn:192.0.2.9", "username": "someone", "password": "something"}
+    node = Net().node(policy=policy(candidate_types=["relay"], servers=[server]))
+    node.gather()
+    assert node.opened() == set()
+    assert node.all_events(GatheringDone) == [GatheringDone(0)]
+
+
 def test_gathering_twice_is_a_mistake() -> None:
     node = Net().node()
     node.gather()

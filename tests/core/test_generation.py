@@ -563,6 +563,29 @@ def test_a_failure_of_the_new_generations_path_before_nomination_falls_back_to_t
     assert node.used == TcpPath(old)
 
 
+def test_a_restart_of_a_restart_keeps_the_path_in_use_and_forgets_the_generation_before() -> None:
+    net = Net()
+    node = net.node(Role.CONTROLLED)
+    node.gather()
+    first = Peer(node)
+    first.introduce(udp_candidate())
+    net.run(0.001)
+    first.answers_all()
+    first.asks(first.udp_path(), use_candidate=True)
+    forgotten = node.agent.local_parameters
+    node.restart()
+    second = Peer(node, parameters=SECOND)
+    second.introduce(udp_candidate(5001))
+    net.run(0.1)
+    second.answers_all()
+    assert node.used == second.udp_path(5001)
+    node.restart()
+    assert node.used == second.udp_path(5001)
+    answer = first.asks(first.udp_path(), first.request(generation=forgotten))
+    assert answer is not None and answer.error_code is not None
+    assert answer.error_code.code == 401
+
+
 def test_local_candidates_are_told_per_generation() -> None:
     node = Net().node(policy=policy())
     node.gather()

@@ -237,6 +237,19 @@ def test_after_the_conclusion_the_losers_are_still_answered() -> None:
     assert len(node.agent.pair_statistics()) == 1
 
 
+def test_after_the_conclusion_a_new_candidate_makes_no_pair() -> None:
+    """RFC 8445 s8.1.2: the component's list has its one pair."""
+    net = Net()
+    node, peer = two_pairs(net, end=False)
+    peer.answers(node.new_requests[0])
+    net.run(GRACE + 0.01)
+    peer.answers()
+    assert node.is_in(AgentState.COMPLETED)
+    node.hear_of(srflx(5002, 2_000_000_000, "c", ELSEWHERE))
+    net.run(1)
+    assert len(node.agent.pair_statistics()) == 1
+
+
 def test_one_and_only_one_pair_is_nominated() -> None:
     """RFC 8445 s8.1.1: MUST NOT nominate another pair for the same component within the ICE session."""
     net = Net()

@@ -110,6 +110,21 @@ def test_a_late_timer_does_not_bring_transactions_together() -> None:
     assert min(gaps(node)) >= MINIMUM_INTERVAL - EPSILON
 
 
+def test_late_timers_of_two_agents_do_not_bring_their_transactions_together() -> None:
+    net = Net()
+    pacer = Pacer()
+    nodes = [net.node(hosts=[f"192.0.2.{n}"], seed=n, pacer=pacer) for n in (1, 2, 3)]
+    for node in nodes:
+        silent_peer(node, 3, pacing=5)
+    net.now += 0.03
+    for node in reversed(nodes):
+        node.do(node.agent.timer_expired)
+    net.run(0.2)
+    starts = sorted(sent.at for node in nodes for sent in node.new_requests)
+    assert len(starts) == 9
+    assert min(later - sooner for sooner, later in pairwise(starts)) >= MINIMUM_INTERVAL - EPSILON
+
+
 def test_attempts_to_connect_are_paced_as_checks_are() -> None:
     """The SYN of a TCP check makes the new NAT binding, so it is what waits for its turn."""
     net = Net()

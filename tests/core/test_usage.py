@@ -329,6 +329,18 @@ def test_two_lite_agents_choose_the_best_pair() -> None:
     assert node.used == UdpPath(node.socket(), address(AWAY, 5000))
 
 
+def test_two_lite_agents_choose_whatever_comes_first() -> None:
+    """That the peer is lite may be known after its candidates."""
+    net = Net()
+    node = net.node(Role.CONTROLLED, LITE)
+    node.gather()
+    node.hear_of(udp_candidate())
+    node.start()
+    node.know(LITE_PEER)
+    node.hear_end()
+    assert node.used == UdpPath(node.socket(), address(AWAY, 5000))
+
+
 def test_two_lite_agents_choose_when_both_have_all_candidates() -> None:
     net = Net()
     node = net.node(Role.CONTROLLED, LITE)
