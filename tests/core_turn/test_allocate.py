@@ -313,6 +313,25 @@ def test_wishes_that_the_rfcs_exclude(wishes: dict[str, Any]) -> None:
         Wishes(**wishes)
 
 
+def test_failure_speaks_to_people() -> None:
+    script = asking()
+    script.refuse(486)
+    assert str(script.failure()) == "server-error-486: 486 no"
+    assert "quota" in script.failure().remedy
+    assert str(ServerFailure(ServerVerdict.NO_CREDENTIALS)) == "server-no-credentials"
+
+
+def test_machine_starts_once() -> None:
+    script = asking()
+    with pytest.raises(RuntimeError):
+        script.start()
+
+
+def test_only_redirections_are_followed() -> None:
+    with pytest.raises(ValueError):
+        Redirects().follow(ServerFailure(ServerVerdict.QUOTA_REACHED), 0.0)
+
+
 def test_udp_allocation_relays_no_tcp() -> None:
     with pytest.raises(ValueError):
         UdpScript(wishes=Wishes(transport=Transport.TCP))

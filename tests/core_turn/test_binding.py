@@ -148,6 +148,12 @@ def test_cancelled() -> None:
     assert not script.told and len(script.wire.sent) == 1
 
 
+def test_one_binding_at_a_time() -> None:
+    script = BindingScript()
+    with pytest.raises(RuntimeError):
+        script.machine.start(script.now)
+
+
 def test_asked_again_on_the_same_path() -> None:
     script = BindingScript(reliable=True)
     script.answer([script.mapped()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ice_tcp import stun
-from ice_tcp.core.turn import Advice, ServerDropReason, ServerVerdict, State, Wishes
+from ice_tcp.core.turn import Advice, Allocated, ServerDropReason, ServerVerdict, State, Wishes
 from ice_tcp.core.verdicts import Verdict
 from ice_tcp.stun import AttributeType, MessageClass, Method
 from tests.core_turn.script import KEY, PEER, RELAYED, RELAYED6, UdpScript, gave
@@ -182,6 +182,24 @@ def test_closing_while_the_connection_breaks() -> None:
     script.machine.close(script.now)
     script.machine.path_lost(Verdict.RESET, script.now)
     assert script.told == [("closed",)]
+
+
+def test_owner_closes_as_soon_as_it_is_told() -> None:
+    script = UdpScript()
+    told = script.listener.allocated
+
+    def close_at_once(allocated: Allocated, now: float) -> None:
+        told(allocated, now)
+        script.machine.close(now)
+
+    script.listener.allocated = close_at_once  # type: ignore[method-assign] # a listener that calls back
+    script.machine.permit([PEER.host], script.now)
+    script.allocate()
+    assert (script.last.method, script.last.lifetime) == (Method.REFRESH, 0)
+    script.answer()
+    assert script.told[-1] == ("closed",)
+    assert Method.CREATE_PERMISSION not in [message.method for message in script.sent]
+    assert script.clock.context.timers.next_at() is None
 
 
 def test_nothing_can_be_done_while_closing() -> None:

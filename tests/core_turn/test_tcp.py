@@ -347,6 +347,12 @@ def test_connection_breaks_after_it_is_bound() -> None:
     assert not data.machine.bound
 
 
+def test_connection_is_bound_once() -> None:
+    data = binding()
+    with pytest.raises(RuntimeError):
+        data.machine.start(data.now)
+
+
 def test_data_connection_is_reliable() -> None:
     control = living()
     with pytest.raises(ValueError, match="6062"):

@@ -112,8 +112,12 @@ class Allocation(ABC):
         return dict(self._link.dropped)
 
     def start(self, now: float) -> None:
-        """Ask for the allocation; `AllocationListener.allocated` or ``allocation_failed`` follows."""
-        assert self._state is State.NEW, "an allocation is made once"
+        """Ask for the allocation; `AllocationListener.allocated` or ``allocation_failed`` follows.
+
+        Raises RuntimeError the second time.
+        """
+        if self._state is not State.NEW:
+            raise RuntimeError("an allocation is made once; make another machine, on another path")
         self._state = State.ALLOCATING
         self._allocate(now)
 

@@ -67,8 +67,9 @@ class BindingJob:
         return self._running
 
     def start(self, now: float) -> None:
-        """Send the request; ``binding_succeeded`` or ``binding_failed`` follows."""
-        assert not self._running, "one Binding at a time"
+        """Send the request; ``binding_succeeded`` or ``binding_failed`` follows. Raises RuntimeError while it runs."""
+        if self._running:
+            raise RuntimeError("one Binding at a time")
         self._running = True
         self._requests.send(
             Method.BINDING,

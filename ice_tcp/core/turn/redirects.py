@@ -25,9 +25,13 @@ class Redirects:
         self._asked_at[server] = now
 
     def follow(self, failure: ServerFailure, now: float) -> TransportAddress | ServerFailure:
-        """The server to ask next, after a failure with Advice.ALTERNATE; or the failure that stands instead."""
+        """The server to ask next, after a failure with Advice.ALTERNATE; or the failure that stands instead.
+
+        Raises ValueError for other failures.
+        """
         alternate = failure.alternate
-        assert alternate is not None, "only a redirection can be followed"
+        if alternate is None:
+            raise ValueError(f"{failure.cause} is no redirection")
         self._count += 1
         seen = now - self._asked_at.get(alternate, float("-inf")) < REMEMBERED
         if seen or self._count > MOST_REDIRECTS:

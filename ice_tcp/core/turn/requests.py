@@ -31,7 +31,7 @@ OnFailure: TypeAlias = Callable[[ServerFailure, Message | None, float], None]
 
 
 class Request:
-    """One request, through all its challenges. Exactly one of its callbacks is called, unless it is cancelled."""
+    """One request, through all its challenges. Exactly one of its callbacks is called, unless all are cleared."""
 
     __slots__ = (
         "build",
@@ -72,19 +72,13 @@ class Requests:
         self._requests: dict[bytes, Request] = {}
         self.confirmed_at = float("-inf")
 
-    def __len__(self) -> int:
-        return len(self._requests)
-
     def send(self, method: int, build: Build, on_success: OnSuccess, on_failure: OnFailure, now: float) -> Request:
         request = Request(method, build, on_success, on_failure)
         self._start(request, now)
         return request
 
-    def cancel(self, request: Request) -> None:
-        """As if it had never been; a late answer is dropped."""
-        self._end(request)
-
     def clear(self) -> None:
+        """As if there had never been any; late answers are dropped."""
         self._transactions.clear()
         self._requests.clear()
 

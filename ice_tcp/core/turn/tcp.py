@@ -225,8 +225,12 @@ class DataConnection:
         return self._phase is _Phase.BOUND
 
     def start(self, now: float) -> None:
-        """Send ConnectionBind; ``data_connection_bound`` or ``data_connection_failed`` follows."""
-        assert self._phase is _Phase.NEW, "a connection is bound once"
+        """Send ConnectionBind; ``data_connection_bound`` or ``data_connection_failed`` follows.
+
+        Raises RuntimeError the second time.
+        """
+        if self._phase is not _Phase.NEW:
+            raise RuntimeError("a connection is bound once; open another one")
         self._phase = _Phase.BINDING
         self._requests.send(
             Method.CONNECTION_BIND,

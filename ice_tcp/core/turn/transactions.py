@@ -34,9 +34,6 @@ class Transactions:
         self._link = link
         self._by_id: dict[bytes, Transaction] = {}
 
-    def __len__(self) -> int:
-        return len(self._by_id)
-
     def find(self, id_: bytes) -> Transaction | None:
         return self._by_id.get(id_)
 
