@@ -11,7 +11,9 @@ import os
 import sys
 
 from tests.sim.campaign import Campaign, replay_command, run_campaign
-from tests.sim.run import Result, run_seed
+from tests.sim.generator import draw_scenario
+from tests.sim.run import run_seed
+from tests.sim.shrink import shrink, source
 
 
 def main() -> int:
@@ -22,8 +24,12 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many processes")
     parser.add_argument("--seed", type=int, help="run this one only")
     parser.add_argument("--trace", action="store_true", help="with --seed: print what happened")
+    parser.add_argument("--shrink", action="store_true", help="with --seed: print a small scenario that fails alike")
     arguments = parser.parse_args()
     if arguments.seed is not None:
+        if arguments.shrink:
+            sys.stdout.write(source(shrink(draw_scenario(arguments.seed))) + "\n")
+            return 0
         return _one(arguments.seed, traced=arguments.trace)
     campaign = run_campaign(arguments.start, arguments.seeds, arguments.jobs)
     _print(campaign)
@@ -32,18 +38,11 @@ def main() -> int:
 
 def _one(seed: int, *, traced: bool) -> int:
     result = run_seed(seed, traced=traced)
-    lines = [*result.ladder, *_scenario(seed, result)] if traced else _scenario(seed, result)
+    lines = result.ladder if traced else []
+    lines += [f"seed {seed}: {result.outlook.value}", f"  {source(result.scenario)}"]
     lines.append(f"FAILED: {result.failure}" if result.failure else "every property held")
     sys.stdout.write("\n".join(lines) + "\n")
     return 1 if result.failure else 0
-
-
-def _scenario(seed: int, result: Result) -> list[str]:
-    scenario = result.scenario
-    lines = [f"seed {seed}: {result.outlook.value}"]
-    lines += [f"  {name}: {kind}" for name, kind in scenario.nats.items()]
-    lines += [f"  {name}: {side}" for name, side in zip("ab", scenario.sides, strict=True)]
-    return lines
 
 
 def _print(campaign: Campaign) -> None:

@@ -278,6 +278,8 @@ class SimShell:
         self.streams[handle] = stream
         try:
             if command.listener is not None:
+                if command.listener not in self.listeners:
+                    raise PropertyError(f"{self.name}: Connect from listener {command.listener}, which is not open")
                 local = self.listeners[command.listener].listener.local
             else:
                 local = self.host.free_port(command.host)
