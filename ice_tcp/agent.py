@@ -67,6 +67,9 @@ class CandidatePairStats:
     current_round_trip_time: float | None
     total_round_trip_time: float
 
+_RANDOM = random.SystemRandom()
+"""Credentials and transaction ids must be hard to guess (RFC 8445 s5.3, RFC 7675 s8)."""
+
 
 @dataclass(frozen=True, slots=True)
 class AgentStats:
@@ -105,7 +108,7 @@ class Agent:
         self._core, self._driver = open_session(
             role,
             policy or Policy.default(),
-            rng=random.SystemRandom(),
+            rng=_RANDOM,
             components=components,
             trace=trace,
             on_event=self._happened,

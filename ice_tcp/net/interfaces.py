@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import netifaces
 
@@ -25,8 +26,12 @@ def host_addresses() -> list[InterfaceAddress]:
             for host in _usable(interface, families.get(family, [])):
                 ip = host.ip
                 leaves_here = default.get(family) == interface and ip is not None and not ip.is_link_local
-                found.setdefault(host.host, InterfaceAddress(interface, host.host, default_route=leaves_here))
+                found.setdefault(host.host, _interned(interface, host.host, default_route=leaves_here))
     return list(found.values())
+
+
+# Every agent of a process asks, and keeps the answer.
+_interned = lru_cache(maxsize=256)(InterfaceAddress)
 
 
 def _default_interfaces() -> dict[int, str]:
