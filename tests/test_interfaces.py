@@ -13,7 +13,8 @@ V4, V6 = netifaces.AF_INET, netifaces.AF_INET6
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[int, list[dict[str, str]]]]:
     """A machine without addresses and with its default routes on eth0; fill in its addresses."""
     addresses: dict[str, dict[int, list[dict[str, str]]]] = {}
-    monkeypatch.setattr(netifaces, "allifaddresses", lambda: addresses)
+    monkeypatch.setattr(netifaces, "interfaces", lambda: list(addresses))
+    monkeypatch.setattr(netifaces, "ifaddresses", lambda interface: addresses[interface])
     monkeypatch.setattr(
         netifaces, "gateways", lambda: {"default": {V4: ("192.0.2.1", "eth0"), V6: ("fe80::1", "eth0")}}
     )
@@ -65,3 +66,15 @@ def test_no_default_route(machine: dict[str, object], monkeypatch: pytest.Monkey
     monkeypatch.setattr(netifaces, "gateways", dict)
     machine["eth0"] = {V4: [{"addr": "192.0.2.2"}]}
     assert host_addresses() == [InterfaceAddress("eth0", "192.0.2.2")]
+
+
+def test_an_interface_that_goes_while_we_look_is_left_out(
+    machine: dict[str, dict[int, list[dict[str, str]]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(interface: str) -> dict[int, list[dict[str, str]]]:
+        if interface == "lo":
+            raise ValueError("You must specify a valid interface name.")
+        return machine[interface]
+
+    monkeypatch.setattr(netifaces, "ifaddresses", gone)
+    assert "lo" not in {address.interface for address in host_addresses()}
