@@ -350,6 +350,16 @@ def test_each_component_is_nominated_and_completed_means_all() -> None:
     assert {node.agent.selected_path(component) is not None for component in (1, 2)} == {True}
 
 
+def test_one_nominated_component_of_two_is_not_yet_completed() -> None:
+    """RFC 8445 s8.1.2: once pairs for each component have been nominated."""
+    node, peer = two_components(Net(), Role.CONTROLLED)
+    peer.answers_all()
+    peer.asks(peer.udp_path(5000), use_candidate=True)
+    assert node.is_in(AgentState.CONNECTED)
+    peer.asks(UdpPath(list(node.sockets)[1], udp_candidate(5001).address), use_candidate=True)
+    assert node.is_in(AgentState.COMPLETED)
+
+
 def test_two_agents_agree_on_both_components() -> None:
     net = Net()
     one = net.node(components=2)
