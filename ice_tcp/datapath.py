@@ -6,7 +6,6 @@ the core and data to the application; data of a path that nobody authenticated y
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -240,7 +239,7 @@ class DatagramPath:
     def __init__(self, *, early_limit: int, early_count: int = 64) -> None:
         self._early_limit = early_limit
         self._early_count = early_count
-        self._early: deque[tuple[Hashable, bytes]] = deque()
+        self._early: list[tuple[Hashable, bytes]] = []  # a deque would be larger than all the rest
         self._early_bytes = 0
         self._traffic: dict[Hashable, Traffic] = {}
         self.discarded = 0
@@ -280,7 +279,7 @@ class DatagramPath:
             early.append((source, packet))
             self._early_bytes += len(packet)
         while len(early) > self._early_count or self._early_bytes > self._early_limit:
-            self._early_bytes -= len(early.popleft()[1])
+            self._early_bytes -= len(early.pop(0)[1])
             self.discarded += 1
 
     def admit(self, source: Hashable) -> list[bytes]:
@@ -288,7 +287,7 @@ class DatagramPath:
         traffic = self._traffic.setdefault(source, Traffic())
         early = [packet for sender, packet in self._early if sender == source]
         if early:
-            self._early = deque(item for item in self._early if item[0] != source)
+            self._early = [item for item in self._early if item[0] != source]
             size = sum(map(len, early))
             self._early_bytes -= size
             traffic.packets_received += len(early)
