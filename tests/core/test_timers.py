@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from ice_tcp.core.timers import Timers
+import gc
+from random import Random
+
+import pytest
+
+from ice_tcp.core.timers import Timer, Timers
 
 
 def recorder() -> tuple[list[tuple[str, float]], Timers]:
@@ -84,3 +89,34 @@ def test_clear_forgets_all() -> None:
     assert not timer.pending
     timers.expire(2.0)
     assert log == []
+
+
+def test_cancelled_timers_do_not_pile_up() -> None:
+    """Consent renews a timer with each message of the peer: the old ones must not wait for their instant."""
+
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(each, Timer) for each in gc.get_objects())
+
+    before = alive()
+    timers = Timers()
+    timers.set(1000.0, lambda _: None)
+    for number in range(10_000):
+        timers.set(30.0 + number, lambda _: None).cancel()
+    assert alive() - before < 100
+    assert timers.next_at() == 1000.0
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whatever_is_cancelled_the_others_expire_in_order(seed: int) -> None:
+    rng = Random(seed)
+    log, timers = recorder()
+    waiting: list[tuple[float, int, Timer]] = []
+    for number in range(500):
+        at = float(rng.randrange(50))
+        waiting.append((at, number, timers.set(at, lambda _, name=str(number): log.append((name, 0.0)))))  # type: ignore[misc]
+        if rng.random() < 0.8:
+            waiting.pop(rng.randrange(len(waiting)))[2].cancel()
+    kept = sorted((at, number) for at, number, _ in waiting)
+    timers.expire(50.0)
+    assert [name for name, _ in log] == [str(number) for _, number in kept]
