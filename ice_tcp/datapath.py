@@ -6,7 +6,7 @@ the core and data to the application; data of a path that nobody authenticated y
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -21,6 +21,10 @@ _STUN_HEADER_BYTES = 20
 
 STUN_QUEUE_BYTES = 64 * 1024
 """STUN that waits for a peer that does not read; more is dropped, as the network would."""
+
+
+CHUNK_BYTES = 16 * 1024
+"""Of a byte stream in one packet; STUN can go between two of them."""
 
 
 class StreamFault(StrEnum):
@@ -213,6 +217,17 @@ class StreamPath:
     def written(self, count: int) -> bool:
         """Of what `take` returned ``count`` bytes were written, possibly none; return whether that was all of it."""
         return self._queue.written(count)
+
+
+def stream_chunks(data: bytes) -> Iterator[memoryview]:
+    """Cut a part of a byte stream into data packets none of which reads as a STUN message (RFC 6544 s10.1)."""
+    view, start = memoryview(data), 0
+    while start < len(view):
+        end = min(start + CHUNK_BYTES, len(view))
+        if is_stun(view[start:end]):
+            end -= 1  # and the length in what looks like a STUN header is wrong
+        yield view[start:end]
+        start = end
 
 
 def _told_apart(packets: list[bytes]) -> tuple[list[bytes], list[bytes]]:

@@ -7,19 +7,13 @@ have no sequence numbers that would let it move to another.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 from ice_tcp.driver import Driver, StreamPort
 from ice_tcp.net.streams import Connection
-from ice_tcp.stun import is_stun
 
 STREAM_LIMIT = 256 * 1024
 """Bytes in a StreamReader before it asks the connection to stop."""
-
-_CHUNK_BYTES = 16 * 1024
-"""In one frame; STUN can go between two of them."""
-
 
 _EXCESS = 16
 """Times that limit the connection may deliver beyond it, while it is read on for STUN."""
@@ -40,17 +34,6 @@ def open_byte_stream(
     protocol.connection_made(transport)
     port.pin(transport)
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
-
-
-def chunks(data: memoryview) -> Iterator[memoryview]:
-    """Cut a byte stream for frames, so that no piece reads as a STUN message (RFC 6544 s10.1)."""
-    start = 0
-    while start < len(data):
-        end = min(start + _CHUNK_BYTES, len(data))
-        if is_stun(data[start:end]):
-            end -= 1  # and the length in what looks like a STUN header is wrong
-        yield data[start:end]
-        start = end
 
 
 class FramedTransport(asyncio.Transport):
@@ -81,8 +64,7 @@ class FramedTransport(asyncio.Transport):
         """Send bytes, cut into frames; await the writer's ``drain`` now and then."""
         if self._closing:
             return
-        for chunk in chunks(memoryview(data if isinstance(data, bytes) else bytes(data))):
-            self._connection.queue_data(chunk)
+        self._connection.queue_bytes(data if isinstance(data, bytes) else bytes(data))
         if not self._writing_paused and not self._closing and self._connection.path.is_full:
             self._writing_paused = True
             self._protocol.pause_writing()

@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ice_tcp.datapath import (
+    CHUNK_BYTES,
     STUN_QUEUE_BYTES,
     DatagramPath,
     StreamFault,
     StreamPath,
+    stream_chunks,
 )
 from ice_tcp.stun import is_stun
 from tests.test_framing import cut, frame, sizes_strategy
@@ -146,6 +148,21 @@ def test_waiting_stun_is_bounded() -> None:
         path.written(0)
     assert STUN_QUEUE_BYTES <= path.pending < STUN_QUEUE_BYTES + 2000
     assert queued == path.pending // 1022
+
+
+# Byte streams
+
+
+@given(st.lists(st.sampled_from([stun(), stun(bytes(4)), stun(bytes(16364)), bytes(16384), b"x"]), max_size=6))
+def test_no_chunk_of_a_byte_stream_reads_as_stun(parts: list[bytes]) -> None:
+    data = b"".join(parts)
+    cut = list(stream_chunks(data))
+    assert b"".join(cut) == data
+    assert not any(is_stun(chunk) or not chunk for chunk in cut)
+
+
+def test_chunks_are_as_large_as_may_be() -> None:
+    assert [len(chunk) for chunk in stream_chunks(bytes(2 * CHUNK_BYTES + 7))] == [CHUNK_BYTES, CHUNK_BYTES, 7]
 
 
 # Datagrams

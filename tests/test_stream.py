@@ -7,13 +7,10 @@ from contextlib import asynccontextmanager, closing
 from typing import TypeAlias
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ice_tcp import AgentState, StateChanged
 from ice_tcp.core.commands import SendStream
-from ice_tcp.stream import chunks, open_byte_stream
-from ice_tcp.stun import is_stun
+from ice_tcp.stream import open_byte_stream
 from tests.agents import SO, TCP, UDP, connected
 from tests.loops import Runner, on_loop, run
 from tests.test_asyncio_net import plain_listener, reset
@@ -153,19 +150,6 @@ def test_what_looks_like_stun_is_still_data() -> None:
                 assert await reader.readexactly(len(message)) == message
 
     run(main())
-
-
-@given(st.lists(st.sampled_from([stun(), stun(bytes(4)), stun(bytes(16364)), bytes(16384), b"x"]), max_size=6))
-def test_no_chunk_reads_as_stun(parts: list[bytes]) -> None:
-    data = b"".join(parts)
-    cut = list(chunks(memoryview(data)))
-    assert b"".join(cut) == data
-    assert not any(is_stun(chunk) or not chunk for chunk in cut)
-    assert all(len(chunk) <= 16384 for chunk in cut)
-
-
-def test_large_chunks_are_as_large_as_frames_should_be() -> None:
-    assert [len(chunk) for chunk in chunks(memoryview(bytes(40_000)))] == [16384, 16384, 7232]
 
 
 def test_a_lost_path_is_an_error_for_both_directions() -> None:

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from candidates.candidate import TransportAddress
 from ice_tcp.core.commands import Failure
-from ice_tcp.datapath import Received, StreamPath
+from ice_tcp.datapath import Received, StreamPath, stream_chunks
 from ice_tcp.framing import JOIN_BYTES
 from ice_tcp.net.sockets import (
     LEASES,
@@ -244,15 +244,17 @@ class Connection:
             self._write_failed(error)
         return 0
 
-    def queue_data(self, data: memoryview) -> None:
-        """Send a data packet of at most 65535 bytes, whatever waits already; ``path.is_full`` says when to stop."""
-        self.path.queue_data(data)
-        if not self._joining:
-            self._join()
-        elif self.path.pending < JOIN_BYTES:
-            return
-        if not self._writing:
-            self._write()
+    def queue_bytes(self, data: bytes) -> None:
+        """Send a part of a byte stream, whatever waits already; ``path.is_full`` says when to stop."""
+        for chunk in stream_chunks(data):
+            self.path.queue_data(chunk)
+            if self._joining:
+                if self.path.pending < JOIN_BYTES:
+                    continue
+            else:
+                self._join()
+            if not self._writing:
+                self._write()
 
     def _join(self) -> None:
         """Collect what follows in this loop iteration."""
