@@ -421,8 +421,9 @@ def test_a_failure_is_shown_in_every_view() -> None:
 
 
 def test_a_short_transfer_claims_no_throughput() -> None:
-    assert "note" in dict(summary(outcome(seconds=0.05)))
-    assert "note" not in dict(summary(outcome(seconds=0.5)))
+    short, long = (dict(summary(outcome(seconds=seconds))) for seconds in (0.05, 0.5))
+    assert "MB/s" not in short["transfer"] and "too short" in short["throughput"]
+    assert "MB/s" in long["transfer"] and "throughput" not in long
 
 
 @pytest.mark.parametrize(

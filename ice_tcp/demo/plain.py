@@ -55,13 +55,13 @@ def summary(outcome: Outcome) -> list[tuple[str, str]]:
     sender, receiver, receipt = outcome.sender, outcome.receiver, outcome.receipt
     assert receiver is not None and receipt is not None and sender.selected is not None
     path = sender.selected
-    too_short = ("note", "too short to tell a throughput; try --size 64M")
+    throughput = ("throughput", "too short to tell; try --size 64M")
     return [
         ("selected pair", f"{words.kind(path.local)} {words.ends(path.local, path.remote)}"),
         ("first valid", _times(sender.first_valid, receiver["first_valid_seconds"])),
         ("nominated", _times(sender.nominated, receiver["nominated_seconds"])),
         ("transfer", f"{words.throughput(receipt)}, {words.carrier(path.local)}"),
-        *([too_short] if receipt.seconds < words.SHORT_SECONDS else []),
+        *([throughput] if receipt.seconds < words.SHORT_SECONDS else []),
         ("SHA-256 sent", receipt.sha256_sent),
         ("SHA-256 arrived", str(receiver["sha256"])),
         ("", "The file arrived intact."),

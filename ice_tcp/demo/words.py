@@ -57,6 +57,7 @@ def milliseconds(seconds: float | None) -> str:
 
 
 def throughput(receipt: Receipt) -> str:
-    """The file's size, time and rate."""
+    """The file's size, time and, if it took long enough to tell, rate."""
     took = milliseconds(receipt.seconds) if receipt.seconds < 1 else f"{receipt.seconds:.2f} s"
-    return f"{size(receipt.offer.size)} in {took}, {receipt.bytes_per_second / 1e6:.1f} MB/s"
+    rate = "" if receipt.seconds < SHORT_SECONDS else f", {receipt.bytes_per_second / 1e6:.1f} MB/s"
+    return f"{size(receipt.offer.size)} in {took}{rate}"
