@@ -23,7 +23,7 @@ policy = Policy.default()
 policy = load_policy(
     text, source="policy.yaml", environ=os.environ, read_file=lambda path: pathlib.Path(path).read_text("utf-8")
 )
-print(policy.explain(local=candidate, remote=other))   # which rule kept or removed them, in words
+print(policy.explain(local=candidate, remote=other))  # which rule kept or removed them, in words
 ```
 
 All that is wrong with a file is told at once, each with file, line, column and key, and with what would be right:
