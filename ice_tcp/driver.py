@@ -597,8 +597,10 @@ class StreamPort:
             self._driver.feed(self._driver.core.stream_closed, self.id)
 
     def end(self, error: Exception | None) -> None:
-        """Nothing more comes."""
+        """Nothing more comes, and nothing more goes."""
         self._component.forget(self)
+        if self.connection is not None and self._component.outlet.route is self.connection:
+            self._component.outlet.use(None)
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.ended(error)

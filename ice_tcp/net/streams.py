@@ -247,6 +247,8 @@ class Connection:
     def queue_bytes(self, data: bytes) -> None:
         """Send a part of a byte stream, whatever waits already; ``path.is_full`` says when to stop."""
         for chunk in stream_chunks(data):
+            if not self.is_open:
+                return
             self.path.queue_data(chunk)
             if self._joining:
                 if self.path.pending < JOIN_BYTES:
