@@ -145,7 +145,7 @@ class _Generator:
             return Link(delay=delay)
         if quality == "fair":
             return Link(delay, jitter=delay * 0.2, loss=0.01, reorder=0.02, duplicate=0.01)
-        return Link(delay, jitter=delay * 0.5, loss=0.05, reorder=0.1, duplicate=0.03)
+        return Link(delay, jitter=delay * 0.5, loss=0.03, reorder=0.1, duplicate=0.03)
 
     # -- agents ------------------------------------------------------------------------------------------------
 

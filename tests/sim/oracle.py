@@ -54,6 +54,17 @@ class Barrier:
 
 OPEN = Barrier(Box.OPEN)
 
+SYN_INTERVAL = 1.0
+"""Seconds after which a SYN is repeated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds of a round trip, and whether both sides begin within a few seconds."""
+
+    round_trip: float
+    together: bool = True
+
 
 def barrier(kinds: tuple[NatKind, ...]) -> Barrier:
     """Several NATs in a row behave as the worst of them."""
@@ -110,13 +121,16 @@ def datagrams_pass(left: Barrier, right: Barrier) -> bool:
     return GETS_IN[left.box][right.box] or GETS_IN[right.box][left.box]
 
 
-def simultaneous_open(left: Barrier, right: Barrier) -> Outlook:
+def simultaneous_open(left: Barrier, right: Barrier, timing: Timing) -> Outlook:
     """Whether so and so connect: one SYN has to get in while the other side tries, or listens."""
     if not (_syn_gets_in(left, right) or _syn_gets_in(right, left)):
         return Outlook.NONE
+    if not timing.together:
+        return Outlook.PERHAPS  # the side that is early has given up, and its NAT pins the dead SYN
     if left.answers_rst and right.answers_rst:
-        # Each hole is open for a round trip after a SYN, and both must be at once; the budget of SYNs is finite.
-        return Outlook.PERHAPS
+        return Outlook.PERHAPS  # both holes must be open at once, each for a round trip after a SYN
+    if (left.answers_rst or right.answers_rst) and timing.round_trip >= SYN_INTERVAL:
+        return Outlook.PERHAPS  # repeated SYNs run into the RSTs of their forerunners
     return Outlook.DIRECT
 
 
@@ -130,32 +144,30 @@ def dials(target: Barrier) -> bool:
 
 
 def outlook(scenario: Scenario, *, together: bool = True) -> Outlook:
-    """What must become of the two agents; ``together`` tells that they begin within a few seconds.
-
-    Else a simultaneous open is left to chance: the side that is early has given up, and a NAT pins its dead SYN.
-    """
+    """What must become of the two agents; ``together`` tells that they begin within a few seconds."""
     best = Outlook.NONE
+    timing = Timing(4 * scenario.link.delay, together)
     left, right = scenario.sides
     for mine in left.places:
         for theirs in right.places:
             for between in barriers(mine, theirs, scenario.nats):
-                for found in _ways(left, right, *between, together=together):
+                for found in _ways(left, right, *between, timing):
                     if found is Outlook.DIRECT:
                         return found
                     best = found if found is not Outlook.NONE else best
     return best
 
 
-def _ways(left: Side, right: Side, before_left: Barrier, before_right: Barrier, *, together: bool) -> list[Outlook]:
+def _ways(left: Side, right: Side, before_left: Barrier, before_right: Barrier, timing: Timing) -> list[Outlook]:
     ways = []
     if Transport.UDP in left.usable and Transport.UDP in right.usable and datagrams_pass(before_left, before_right):
         ways.append(Outlook.DIRECT)
     if Transport.TCP in left.transports and Transport.TCP in right.transports:
-        ways += _tcp_ways(left, right, before_left, before_right, together=together)
+        ways += _tcp_ways(left, right, before_left, before_right, timing)
     return ways
 
 
-def _tcp_ways(left: Side, right: Side, before_left: Barrier, before_right: Barrier, *, together: bool) -> list[Outlook]:
+def _tcp_ways(left: Side, right: Side, before_left: Barrier, before_right: Barrier, timing: Timing) -> list[Outlook]:
     ways = []
     for dialler, listener, before in ((left, right, before_right), (right, left, before_left)):
         reaches = dials(before) and Transport.TCP in listener.usable
@@ -163,6 +175,5 @@ def _tcp_ways(left: Side, right: Side, before_left: Barrier, before_right: Barri
             ways.append(Outlook.DIRECT)
     both_open = Transport.TCP in left.usable and Transport.TCP in right.usable
     if both_open and TcpType.SO in left.tcp_types and TcpType.SO in right.tcp_types:
-        found = simultaneous_open(before_left, before_right)
-        ways.append(Outlook.PERHAPS if found is Outlook.DIRECT and not together else found)
+        ways.append(simultaneous_open(before_left, before_right, timing))
     return ways
