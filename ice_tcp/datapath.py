@@ -259,15 +259,15 @@ class DatagramPath:
         self._traffic: dict[Hashable, Traffic] = {}
         self.discarded = 0
 
-    def receive(self, datagrams: Buffer, source: Hashable, segment: int = 0) -> Received:
+    def receive(self, datagrams: bytes, source: Hashable, segment: int = 0) -> Received:
         """Take one datagram, or with ``segment`` several of that size in a row (UDP_GRO), the last may be shorter."""
         size = len(datagrams)
         if not size:
             return Received([], [])
         if segment and segment < size:
-            packets = [bytes(datagrams[start : start + segment]) for start in range(0, size, segment)]
+            packets = [datagrams[start : start + segment] for start in range(0, size, segment)]
         else:
-            packets = [bytes(datagrams)]
+            packets = [datagrams]
         stun, data = _told_apart(packets)
         if not data:
             return Received(stun, data)

@@ -12,7 +12,7 @@ import pytest
 
 from candidates.candidate import TransportAddress
 from ice_tcp.core.commands import Failure
-from ice_tcp.datapath import Received, StreamPath
+from ice_tcp.datapath import Received, StreamPath, Traffic
 from ice_tcp.framing import FrameSplitter
 from ice_tcp.net.asyncio_net import Network
 from ice_tcp.net.datagrams import MAX_DATAGRAM_BYTES, DatagramSocket
@@ -27,6 +27,7 @@ __all__ = ["on_loop"]
 
 HOST = "127.0.0.1"
 ONE_TURN = 0
+TRAFFIC = Traffic()
 
 
 class Datagrams:
@@ -155,7 +156,7 @@ class TestDatagrams:
             sender, receiver = (network().open_udp(HOST, None, handler) for handler in (here, there))
             with closing(sender), closing(receiver):
                 for count, message in enumerate(messages):
-                    assert sender.send_data(message, (HOST, receiver.address.port))
+                    assert sender.send_data((HOST, receiver.address.port), TRAFFIC, message)
                     if count % 50 == 49:
                         await asyncio.sleep(ONE_TURN)
                 assert [await there.received.get() for _ in messages] == messages
@@ -181,10 +182,10 @@ class TestDatagrams:
         async def main() -> None:
             with bind_udp(HOST, None) as peer, closing(network().open_udp(HOST, None, Datagrams())) as sock:
                 for turn in range(3):
-                    sock.send_data(b"first", peer.getsockname())
+                    sock.send_data(peer.getsockname(), TRAFFIC, b"first")
                     assert peer.recv(100) == b"first"
                     for _ in range(5):
-                        sock.send_data(b"later", peer.getsockname())
+                        sock.send_data(peer.getsockname(), TRAFFIC, b"later")
                     await asyncio.sleep(ONE_TURN)
                     assert [peer.recv(100) for _ in range(5)] == [b"later"] * 5, f"turn {turn}"
 
@@ -194,7 +195,7 @@ class TestDatagrams:
         async def main() -> None:
             with bind_udp(HOST, None) as peer, closing(network().open_udp(HOST, None, Datagrams())) as sock:
                 for number in range(5):
-                    sock.send_data(b"%d" % number, peer.getsockname())
+                    sock.send_data(peer.getsockname(), TRAFFIC, b"%d" % number)
                     assert peer.recv(100) == b"%d" % number
                     await asyncio.sleep(ONE_TURN)
 
@@ -205,7 +206,7 @@ class TestDatagrams:
             messages = [b"a", b"b", b"", b"c", b"", b"", b"d"]
             with bind_udp(HOST, None) as peer, closing(network().open_udp(HOST, None, Datagrams())) as sock:
                 for message in messages:
-                    sock.send_data(message, peer.getsockname())
+                    sock.send_data(peer.getsockname(), TRAFFIC, message)
                 await asyncio.sleep(ONE_TURN)
                 assert [peer.recv(100) for _ in messages] == messages
 
@@ -216,7 +217,7 @@ class TestDatagrams:
             with bind_udp(HOST, None) as one, bind_udp(HOST, None) as two:
                 with closing(network().open_udp(HOST, None, Datagrams())) as sock:
                     for number in range(10):
-                        sock.send_data(b"%d" % number, (one, two)[number % 2].getsockname())
+                        sock.send_data((one, two)[number % 2].getsockname(), TRAFFIC, b"%d" % number)
                     await asyncio.sleep(ONE_TURN)
                 assert [one.recv(9) for _ in range(5)] == [b"0", b"2", b"4", b"6", b"8"]
                 assert [two.recv(9) for _ in range(5)] == [b"1", b"3", b"5", b"7", b"9"]
@@ -236,7 +237,7 @@ class TestDatagrams:
             with bind_udp(HOST, None) as peer, closing(wrapped(Unsegmented, Datagrams())) as sock:
                 for _ in range(3):
                     for _ in range(20):
-                        sock.send_data(b"x" * 50, peer.getsockname())
+                        sock.send_data(peer.getsockname(), TRAFFIC, b"x" * 50)
                     await asyncio.sleep(ONE_TURN)
                 assert [peer.recv(100) for _ in range(60)] == [b"x" * 50] * 60
                 assert Unsegmented.attempts == 1, "the next ones know"
@@ -264,10 +265,10 @@ class TestDatagrams:
         async def main() -> None:
             handler = Datagrams()
             with bind_udp(HOST, None) as peer, closing(wrapped(Disturbed, handler)) as sock:
-                assert sock.send_data(b"lost", peer.getsockname())
+                assert sock.send_data(peer.getsockname(), TRAFFIC, b"lost")
                 peer.sendto(b"to you", (HOST, sock.address.port))
                 assert await handler.received.get() == b"to you"
-                sock.send_data(b"kept", peer.getsockname())
+                sock.send_data(peer.getsockname(), TRAFFIC, b"kept")
                 assert peer.recv(100) == b"kept"
 
         run(main())
@@ -285,14 +286,14 @@ class TestDatagrams:
             handler = Datagrams()
             with bind_udp(HOST, None) as peer, closing(wrapped(Full, handler, send_limit=1000)) as sock:
                 accepted = 0
-                while sock.send_data(b"%03d" % accepted + bytes(97), peer.getsockname()):
+                while sock.send_data(peer.getsockname(), TRAFFIC, b"%03d" % accepted + bytes(97)):
                     accepted += 1
                 assert accepted == 10
                 sock.send(b"stun is lost", peer.getsockname())
                 Full.full = False
                 await handler.room.wait()
                 assert [int(peer.recv(200)[:3]) for _ in range(accepted)] == list(range(accepted))
-                assert sock.send_data(b"again", peer.getsockname())
+                assert sock.send_data(peer.getsockname(), TRAFFIC, b"again")
                 assert peer.recv(100) == b"again"
 
         run(main())
@@ -304,10 +305,10 @@ class TestDatagrams:
 
         async def main() -> None:
             with bind_udp(HOST, None) as peer, closing(wrapped(Full, Datagrams(), send_limit=100)) as sock:
-                assert sock.send_data(bytes(100), peer.getsockname())
-                assert not sock.send_data(b"x", peer.getsockname())
+                assert sock.send_data(peer.getsockname(), TRAFFIC, bytes(100))
+                assert not sock.send_data(peer.getsockname(), TRAFFIC, b"x")
                 sock.discard(peer.getsockname())
-                assert sock.send_data(b"x", peer.getsockname())
+                assert sock.send_data(peer.getsockname(), TRAFFIC, b"x")
 
         run(main())
 
@@ -315,7 +316,7 @@ class TestDatagrams:
         async def main() -> None:
             sock = network().open_udp(HOST, None, Datagrams())
             with closing(sock), pytest.raises(ValueError, match="65508 bytes"):
-                sock.send_data(bytes(MAX_DATAGRAM_BYTES + 1), (HOST, 9))
+                sock.send_data((HOST, 9), TRAFFIC, bytes(MAX_DATAGRAM_BYTES + 1))
 
         run(main())
 
@@ -324,7 +325,7 @@ class TestDatagrams:
             with bind_udp(HOST, None) as peer:
                 with closing(network().open_udp(HOST, None, Datagrams())) as sock:
                     for number in range(5):
-                        sock.send_data(b"%d" % number, peer.getsockname())
+                        sock.send_data(peer.getsockname(), TRAFFIC, b"%d" % number)
                 assert [peer.recv(9) for _ in range(5)] == [b"0", b"1", b"2", b"3", b"4"]
                 sock.close()
 

@@ -218,9 +218,7 @@ def test_data_of_unknown_sources_is_bounded_and_the_oldest_goes() -> None:
 def test_joined_datagrams_are_cut_and_told_apart() -> None:
     path = datagram_path()
     path.admit("peer")
-    joined = bytearray(b"a" * 20 + stun() + b"b" * 20 + b"c")
-    received = path.receive(memoryview(joined), "peer", 20)
-    joined[:] = bytes(len(joined))
+    received = path.receive(b"a" * 20 + stun() + b"b" * 20 + b"c", "peer", 20)
     assert received == ([stun()], [b"a" * 20, b"b" * 20, b"c"])
     traffic = path.traffic("peer")
     assert traffic is not None

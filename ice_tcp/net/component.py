@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from ice_tcp.datapath import Traffic
@@ -29,21 +30,12 @@ class Route(Protocol):
 class DatagramRoute:
     """One remote address behind a UDP socket; a `Connection` is a route by itself."""
 
-    __slots__ = ("_remote", "_send", "_socket", "_traffic")
+    __slots__ = ("_remote", "_socket", "send_data")
 
     def __init__(self, sock: DatagramSocket, remote: SocketAddress, traffic: Traffic) -> None:
         self._socket = sock
-        self._send = sock.send_data
         self._remote = remote
-        self._traffic = traffic
-
-    def send_data(self, data: bytes) -> int:
-        burst = self._send(data, self._remote)
-        if burst:
-            traffic = self._traffic
-            traffic.packets_sent += 1
-            traffic.bytes_sent += len(data)
-        return burst
+        self.send_data: Callable[[bytes], int] = partial(sock.send_data, remote, traffic)
 
     def discard(self) -> None:
         """Forget what waits to be sent here."""

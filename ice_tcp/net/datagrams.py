@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from candidates.candidate import TransportAddress
+from ice_tcp.datapath import Traffic
 from ice_tcp.net.sockets import SocketAddress, scope_of, socket_address
 
 MAX_DATAGRAM_BYTES = 65507
@@ -52,7 +53,6 @@ class DatagramSocket:
 
     __slots__ = (
         "_batch",
-        "_batch_bytes",
         "_bursty",
         "_handler",
         "_joining",
@@ -60,7 +60,9 @@ class DatagramSocket:
         "_loop",
         "_quiet",
         "_remote",
+        "_room",
         "_scope",
+        "_segment",
         "_send_limit",
         "_sock",
         "_waiting",
@@ -84,11 +86,12 @@ class DatagramSocket:
         self._bursty = False  # the last iteration had more than a message or two
         self._quiet = 0  # wake-ups that look for one datagram only
         self._batch: list[bytes] = []
-        self._batch_bytes = 0
+        self._segment = 0  # size of those in the batch
+        self._room = 0  # for so many more
         self._remote: SocketAddress = ("", 0)
         self._largest_segment = _SEGMENT_BYTES
         # What the kernel had no room for; an empty deque has 0.7 KiB, and most sockets never need one.
-        self._waiting: deque[tuple[bytes, SocketAddress]] | None = None
+        self._waiting: deque[tuple[SocketAddress, bytes]] | None = None
         self._waiting_bytes = 0
         with suppress(OSError):  # else datagrams come one by one
             sock.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
@@ -103,7 +106,7 @@ class DatagramSocket:
         with suppress(OSError):  # as if lost on the way
             self._sock.sendto(data, remote)
 
-    def send_data(self, data: bytes, remote: SocketAddress) -> int:
+    def send_data(self, remote: SocketAddress, traffic: Traffic, data: bytes) -> int:
         """Send a datagram; return how many went since the loop last had its turn, this one included.
 
         0, and nothing done, if too much waits already. A single one leaves at once; in a burst those that follow in
@@ -113,40 +116,41 @@ class DatagramSocket:
         if size > MAX_DATAGRAM_BYTES:
             raise ValueError(f"a message of {size} bytes does not fit a UDP datagram of at most {MAX_DATAGRAM_BYTES}")
         if self._waiting:
-            if not self._wait(data, remote):
+            if not self._wait(remote, data):
                 return 0
-        elif self._joining:
-            self._join(data, size, remote)
-        else:
+        elif not self._joining:
             if self.burst or self._bursty:  # perhaps not the first of this iteration, or hardly the last
                 self._joining = True
                 self._loop.call_soon(self._flush)
-            try:
-                self._sock.sendto(data, remote)
-            except _WOULD_BLOCK:
-                self._wait(data, remote)
-            except OSError:
-                pass  # as if lost on the way
+            self._send_one(remote, data)
+        elif size == self._segment and remote is self._remote and self._room:
+            self._room -= 1
+            self._batch.append(data)
+        else:
+            self._join(remote, size, data)
+        traffic.packets_sent += 1
+        traffic.bytes_sent += size
         self.burst += 1
         return self.burst
 
-    def _join(self, data: bytes, size: int, remote: SocketAddress) -> None:
-        """Put the datagram into the batch: all of one size, only the last may be shorter."""
-        batch = self._batch
-        if batch and (
-            size > len(batch[0])
-            or not size  # in a batch it would vanish
-            or remote != self._remote
-            or len(batch) == _SEGMENTS
-            or self._batch_bytes + size > _SEGMENT_BYTES
-        ):
-            self._send_batch()
-            batch = self._batch
-        batch.append(data)
-        self._batch_bytes += size
+    def _join(self, remote: SocketAddress, size: int, data: bytes) -> None:
+        """Put the datagram into the batch, or begin another: all of one size, only the last may be shorter."""
+        if self._batch:
+            fits = 0 < size <= self._segment and remote == self._remote and self._room > 0
+            if fits:
+                self._room -= 1
+                self._batch.append(data)
+            if not fits or size < self._segment:
+                self._send_batch()
+            if fits:
+                return
+        if self._waiting or not 0 < size <= self._largest_segment:  # an empty one would vanish in a batch
+            self._send_one(remote, data)
+            return
+        self._batch.append(data)
+        self._segment = size
         self._remote = remote
-        if size < len(batch[0]) or not 0 < size <= self._largest_segment:
-            self._send_batch()
+        self._room = min(_SEGMENTS, _SEGMENT_BYTES // size) - 1
 
     def _flush(self) -> None:
         self._joining = False
@@ -156,39 +160,39 @@ class DatagramSocket:
             self._send_batch()
 
     def _send_batch(self) -> None:
-        batch, remote = self._batch, self._remote
-        self._batch, self._batch_bytes = [], 0
-        size = len(batch[0])
-        if len(batch) == 1 or size > self._largest_segment:
-            self._send_singly(batch, remote)
-            return
-        control = [(socket.IPPROTO_UDP, _UDP_SEGMENT, size.to_bytes(2, sys.byteorder))]
-        try:
-            self._sock.sendmsg(batch, control, 0, remote)
-        except OSError as error:
-            if error.errno in _NO_SEGMENTATION:
-                self._largest_segment = size - 1  # over the MTU, or no such thing here
-            self._send_singly(batch, remote)
-
-    def _send_singly(self, batch: list[bytes], remote: SocketAddress) -> None:
-        for position, data in enumerate(batch):
+        batch, remote, size = self._batch, self._remote, self._segment
+        self._batch, self._segment = [], 0
+        if len(batch) > 1:
+            control = [(socket.IPPROTO_UDP, _UDP_SEGMENT, size.to_bytes(2, sys.byteorder))]
             try:
-                self._sock.sendto(data, remote)
-            except _WOULD_BLOCK:
-                for later in batch[position:]:
-                    self._wait(later, remote)
+                self._sock.sendmsg(batch, control, 0, remote)
+            except OSError as error:
+                if error.errno in _NO_SEGMENTATION:
+                    self._largest_segment = size - 1  # over the MTU, or no such thing here
+            else:
                 return
-            except OSError:
-                continue  # as if lost on the way
+        for data in batch:
+            self._send_one(remote, data)
 
-    def _wait(self, data: bytes, remote: SocketAddress) -> bool:
+    def _send_one(self, remote: SocketAddress, data: bytes) -> None:
+        try:
+            if not self._waiting:
+                self._sock.sendto(data, remote)
+                return
+        except _WOULD_BLOCK:
+            pass
+        except OSError:
+            return  # as if lost on the way
+        self._wait(remote, data)
+
+    def _wait(self, remote: SocketAddress, data: bytes) -> bool:
         """Keep a datagram until the kernel takes more."""
         if self._waiting_bytes >= self._send_limit:
             return False
         if not self._waiting:
             self._waiting = deque()
             self._loop.add_writer(self._sock, self._write_waiting)
-        self._waiting.append((data, remote))
+        self._waiting.append((remote, data))
         self._waiting_bytes += len(data)
         return True
 
@@ -197,7 +201,7 @@ class DatagramSocket:
         assert waiting is not None
         self.burst = 0
         while waiting:
-            data, remote = waiting[0]
+            remote, data = waiting[0]
             try:
                 self._sock.sendto(data, remote)
             except _WOULD_BLOCK:
@@ -214,10 +218,10 @@ class DatagramSocket:
     def discard(self, remote: SocketAddress) -> None:
         """Forget what waits for ``remote``: nobody wants it there any more."""
         if self._batch and self._remote == remote:
-            self._batch, self._batch_bytes = [], 0
+            self._batch, self._segment = [], 0
         if self._waiting:
-            self._waiting = deque(item for item in self._waiting if item[1] != remote)
-            self._waiting_bytes = sum(len(data) for data, _ in self._waiting)
+            self._waiting = deque(item for item in self._waiting if item[0] != remote)
+            self._waiting_bytes = sum(len(data) for _, data in self._waiting)
             if not self._waiting:
                 self._loop.remove_writer(self._sock)
 
