@@ -57,10 +57,6 @@ class CheckList:
     def get(self, key: Hashable) -> Pair | None:
         return self._pairs.get(key)
 
-    @property
-    def alive(self) -> bool:
-        return any(pair.alive for pair in self._pairs)
-
     def add(self, pair: Pair, now: float) -> bool:
         """Whether the pair found its place; for lack of room or of priority it may not."""
         added = self._pairs.add(pair)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from candidates.candidate import TcpType, TransportAddress
+from candidates.candidate import TransportAddress
 from ice_tcp import stun
 from ice_tcp.core.commands import Path, TcpPath
 from ice_tcp.core.context import Context
@@ -194,8 +194,3 @@ class Checks:
             return
         generation.checklist.fail(pair, verdict, now)
         self._outcomes.check_failed(generation, pair, now)
-
-
-def opens_itself(tcptype: TcpType | None) -> bool:
-    """Whether a lost connection of this local candidate is ours to reopen (RFC 6544 s11.1)."""
-    return tcptype in (TcpType.ACTIVE, TcpType.SO)

@@ -124,14 +124,10 @@ class Nomination:
 
     def _nominated(self, pair: Pair, now: float) -> None:
         component = pair.component
-        current = self.selected.get(component)
-        if current is pair or (current is not None and current.priority >= pair.priority):
-            # RFC 8445 s8.1.1: of several nominated pairs, from a peer of RFC 5245, the highest priority counts.
+        if component in self.selected:
             return
         pair.nominated = True
         pair.nominating = False
-        if current is not None:
-            current.nominated = False
         self.selected[component] = pair
         self.used[component] = pair
         self._choices.conclude(self._generation, pair, now)

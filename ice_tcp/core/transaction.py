@@ -60,9 +60,6 @@ class Transactions:
         self._context = context
         self._by_id: dict[bytes, Transaction] = {}
 
-    def __len__(self) -> int:
-        return len(self._by_id)
-
     def start(self, transaction: Transaction, now: float, rto: float) -> None:
         """Send, and retransmit until ``rc`` requests are out and ``rm * rto`` more have passed.
 
