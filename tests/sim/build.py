@@ -34,6 +34,9 @@ from tests.sim.world import World
 
 LAN = Link(delay=1e-4)
 
+GHOST = "192.0.2.77"
+"""An address that the system listed and no longer has: nothing can be bound to it."""
+
 
 @dataclass(eq=False)
 class Peer:
@@ -213,6 +216,8 @@ def _peer(
     rng = Random(f"{scenario.seed}/shell/{name}")
     shell = SimShell(name, world, host, agent, policy, watch, side.manners, rng)
     addresses = [InterfaceAddress(f"eth{number}", address) for number, address in enumerate(host.attachments)]
+    if side.ghost:
+        addresses.insert(0, InterfaceAddress("gone0", GHOST))
     peer: Peer
     chatter = Chatter(shell, side.behaviour, lambda event: peer.on_event(event))
     peer = Peer(shell, addresses, side, chatter)

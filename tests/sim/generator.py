@@ -171,6 +171,7 @@ class _Generator:
             proposed_pacing=self._weighted({0.005: 6, 0.02: 2, 0.05: 2}),
             strict_pacing=rng.random() < 0.15,
             taken=taken,
+            ghost=rng.random() < 0.05,
             starts_at=rng.random() * self._weighted({0.0: 3, 0.2: 4, 2.0: 2}),
             behaviour=self._behaviour(),
             manners=Manners(

@@ -43,7 +43,6 @@ class Host:
     ) -> None:
         self.name = name
         self.taken: set[tuple[Transport, int]] = set()
-        self.unusable: set[str] = set()
         self.tcp = TcpStack(clock, lambda: rng.getrandbits(40), self._send_segment, syn_schedule)
         self.attachments: dict[str, Attachment] = {}
         self._clock = clock
@@ -91,7 +90,7 @@ class Host:
         return attachment.up and (remote.host in self.attachments or attachment.realm.reaches(remote.host))
 
     def _choose(self, transport: Transport, address: str, ports: tuple[int, int] | None) -> Endpoint:
-        if address not in self.attachments or address in self.unusable or not self.attachments[address].up:
+        if address not in self.attachments or not self.attachments[address].up:
             raise BindError(Failure.ADDRESS_UNAVAILABLE)
         in_use = {local.port for local in (self._udp if transport is Transport.UDP else self.tcp.listeners)}
         first, last = ports or EPHEMERAL_PORTS

@@ -98,6 +98,8 @@ class Run:
         if self._result.connected:
             self._load()
             self._fault()
+        elif self._result.outlook is Outlook.NONE and self._scenario.fault is Fault.RESTART:
+            self._try_again()
         self._close()
 
     def _peers(self) -> list[Peer]:
@@ -117,6 +119,18 @@ class Run:
             self._clock.at(peer.side.starts_at, peer.start)
         self._until(lambda: all(concluded(peer) for peer in self._peers()), CONCLUSION_TIMEOUT)
         self._for(LINGER)
+        for session in self._sessions:
+            check_outcome(session, self._result.outlook, self._scenario.components)
+
+    def _try_again(self) -> None:
+        """A restart leads out of FAILED (RFC 8445 s9), if only into it again."""
+        for session in self._sessions:
+            first = session.peers[self._scenario.fault_side]
+            first.shell.input(first.shell.agent.restart)
+        again = self._until(
+            lambda: all(peer.shell.agent.generation > 0 and concluded(peer) for peer in self._peers()), RESTART_TIMEOUT
+        )
+        require(again, "restart: a failed session neither failed again nor connected")
         for session in self._sessions:
             check_outcome(session, self._result.outlook, self._scenario.components)
 

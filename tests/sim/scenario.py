@@ -42,7 +42,10 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two machines and the agent on it."""
+    """One of the two machines and the agent on it.
+
+    ``taken`` are the transports for which every port is in use, ``ghost`` tells of an address that is gone already.
+    """
 
     role: Role
     places: tuple[Place, ...]
@@ -52,6 +55,7 @@ class Side:
     proposed_pacing: float = 0.005
     strict_pacing: bool = False
     taken: tuple[Transport, ...] = ()
+    ghost: bool = False
     starts_at: float = 0.0
     behaviour: Behaviour = field(default_factory=Behaviour)
     manners: Manners = field(default_factory=Manners)
