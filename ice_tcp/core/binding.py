@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from candidates.candidate import TransportAddress
+from candidates.candidate import CandidateError, TransportAddress
 from ice_tcp import stun
 from ice_tcp.core.commands import Path
 from ice_tcp.core.context import Context
@@ -81,7 +81,7 @@ class Binding:
                 self._drop(path, DropReason.INDICATION, "", now)
             else:
                 self._response(message, path, now)
-        except stun.DecodeError as error:
+        except (stun.DecodeError, CandidateError) as error:
             self._drop(path, DropReason.MALFORMED, str(error), now)
 
     def _response(self, message: stun.Message, path: Path, now: float) -> None:
@@ -107,7 +107,9 @@ class Binding:
             self._drop(path, DropReason.MALFORMED, "unknown comprehension-required attribute", now)
             return
         # Read what the owner will read before the transaction is gone: a malformed value must not end it.
-        _ = message.xor_mapped_address
+        mapped = message.xor_mapped_address
+        if mapped is not None and TransportAddress(*mapped).port == 0:
+            raise stun.DecodeError("XOR-MAPPED-ADDRESS has port 0")
         self._transactions.answered(transaction, message, now)
 
     def _asymmetric(self, message: stun.Message, transaction: Transaction, path: Path, now: float) -> None:

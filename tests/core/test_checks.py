@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from candidates.candidate import CandidateType, TcpType
@@ -222,14 +224,22 @@ def test_a_success_without_a_mapped_address_fails_the_pair() -> None:
     assert outcome(node) == (PairState.FAILED, Verdict.BAD_REQUEST)
 
 
-def test_a_success_with_a_malformed_mapped_address_is_dropped_and_the_check_goes_on() -> None:
+@pytest.mark.parametrize(
+    "mapped",
+    [
+        lambda _: (stun.AttributeType.XOR_MAPPED_ADDRESS, b"\x00\x01"),
+        lambda id_: stun.xor_mapped_address("::ffff:192.0.2.1", 5000, id_),
+        lambda id_: stun.xor_mapped_address("192.0.2.1", 0, id_),
+    ],
+    ids=["cut short", "IPv4-mapped IPv6", "port 0"],
+)
+def test_a_success_with_a_malformed_mapped_address_is_dropped_and_the_check_goes_on(
+    mapped: Callable[[bytes], tuple[int, bytes]],
+) -> None:
     node, peer = checking(Net())
+    transaction_id = peer.last().message.transaction_id
     data = stun.encode(
-        stun.MessageClass.SUCCESS,
-        stun.Method.BINDING,
-        peer.last().message.transaction_id,
-        [(stun.AttributeType.XOR_MAPPED_ADDRESS, b"\x00\x01")],
-        key=peer.key,
+        stun.MessageClass.SUCCESS, stun.Method.BINDING, transaction_id, [mapped(transaction_id)], key=peer.key
     )
     node.receive(peer.udp_path(), data)
     assert outcome(node) == (PairState.IN_PROGRESS, None)
