@@ -67,6 +67,7 @@ class CandidatePairStats:
     current_round_trip_time: float | None
     total_round_trip_time: float
 
+
 _RANDOM = random.SystemRandom()
 """Credentials and transaction ids must be hard to guess (RFC 8445 s5.3, RFC 7675 s8)."""
 

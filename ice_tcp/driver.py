@@ -45,7 +45,7 @@ from ice_tcp.net.component import DatagramRoute, Inbox, Outlet, Route
 from ice_tcp.net.datagrams import DatagramSocket
 from ice_tcp.net.precise import PreciseTimer, precise_timers
 from ice_tcp.net.sockets import NetworkError, SocketAddress, transport_address
-from ice_tcp.net.streams import Connection, Listener
+from ice_tcp.net.streams import Connection, Listener, refuse_one
 
 T = TypeVar("T")
 
@@ -502,10 +502,6 @@ class StreamPort:
         if not connection.path.admitted:
             self._driver.feed(self._examine, connection)
 
-    def message_received(self, connection: Connection, message: bytes) -> None:
-        if self._stream is not None or not self._component.inbox.offer_one(message):
-            self._deliver(connection, [message])
-
     def stream_closed(self, connection: Connection) -> None:
         connection.abort()
         self._driver.end_stream(self, None)
@@ -558,6 +554,8 @@ class StreamPort:
 
     def admit(self) -> None:
         if self.connection is not None:
+            if self._stream is None:
+                self.connection.deliver_one = self._component.inbox.offer_one
             early = self.connection.path.admit()
             if early:
                 self._deliver(self.connection, early)
@@ -577,6 +575,8 @@ class StreamPort:
         if self._stream is not None:
             raise RuntimeError("the component's connection is a byte stream already")
         self._stream = stream
+        if self.connection is not None:
+            self.connection.deliver_one = refuse_one
         earlier = self._component.inbox.take_all()
         if earlier:
             stream.put(earlier)

@@ -88,9 +88,6 @@ class Streams:
         for message in received.data:
             self.events.put_nowait(("data", message))
 
-    def message_received(self, connection: Connection, message: bytes) -> None:
-        self.events.put_nowait(("data", message))
-
     def stream_closed(self, connection: Connection) -> None:
         self.events.put_nowait(("closed", connection))
 

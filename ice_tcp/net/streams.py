@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -53,9 +54,6 @@ class StreamHandler(Protocol):
 
     def stream_received(self, connection: Connection, received: Received) -> None: ...
 
-    def message_received(self, connection: Connection, message: bytes) -> None:
-        """As ``stream_received`` with this data only."""
-
     def stream_closed(self, connection: Connection) -> None:
         """The other end closed (FIN); nothing of what it sent is outstanding."""
 
@@ -88,6 +86,7 @@ class Connection:
         "_timer",
         "_writing",
         "burst",
+        "deliver_one",
         "local",
         "path",
         "remote",
@@ -96,6 +95,8 @@ class Connection:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, host: str, path: StreamPath, handler: StreamHandler
     ) -> None:
+        self.deliver_one: Callable[[bytes], bool] = refuse_one
+        """The short way of a single message to the application; if it returns False, ``stream_received`` is called."""
         self._loop = loop
         self._sock = sock
         self._buffer = receive_buffer(loop)
@@ -187,10 +188,10 @@ class Connection:
                 self._handler.stream_closed(self)
                 return
             message = path.receive_one(buffer, size)
-            if message is not None:
-                self._handler.message_received(self, message)
-            else:
+            if message is None:
                 self._handler.stream_received(self, path.receive(buffer[:size]))
+            elif not self.deliver_one(message):
+                self._handler.stream_received(self, Received([], [message]))
             if size < _BUFFER_BYTES and most < _READS_PER_WAKE:
                 return
 
@@ -387,6 +388,11 @@ class Connection:
         if self._writing:
             self._writing = False
             self._loop.remove_writer(self._sock)
+
+
+def refuse_one(message: bytes) -> bool:  # noqa: ARG001 - stands for an application that takes messages
+    """A `Connection.deliver_one` that has all data come by ``stream_received``."""
+    return False
 
 
 class ListenerHandler(Protocol):
