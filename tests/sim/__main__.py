@@ -47,6 +47,7 @@ def _one(seed: int, *, traced: bool) -> int:
 
 def _print(campaign: Campaign) -> None:
     lines = [f"{campaign.seeds} seeds, {campaign.connected} connected, {len(campaign.failures)} failed"]
+    lines += [f"  expected {name:<15} {count:>8}" for name, count in sorted(campaign.outlooks.items())]
     lines += [f"  {name:<24} {count:>8}" for name, count in sorted(campaign.interest.items())]
     lines += [f"never occurred: {name}" for name in campaign.missing]
     for seed, failure in sorted(campaign.failures.items()):

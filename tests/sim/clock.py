@@ -26,7 +26,6 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.executed = 0
         self._heap: list[tuple[float, int, Timer]] = []
         self._serial = 0
 
@@ -52,7 +51,6 @@ class Clock:
             if timer.action is None:
                 continue
             action, timer.action = timer.action, None
-            self.executed += 1
             action()
             if stop is not None and stop():
                 return True

@@ -51,8 +51,6 @@ class Result:
     failure: str | None = None
     outlook: Outlook = Outlook.PERHAPS
     connected: bool = False
-    virtual_seconds: float = 0.0
-    executed: int = 0
     events: Counter[str] = field(default_factory=Counter)
     ladder: list[str] = field(default_factory=list)
 
@@ -73,8 +71,6 @@ def run_scenario(scenario: Scenario, *, traced: bool = False) -> Result:
         result.failure = str(error)
     except Exception:  # noqa: BLE001 - whatever comes out of the core is a finding of this seed
         result.failure = "exception: " + traceback.format_exc()
-    result.virtual_seconds = world.clock.now
-    result.executed = world.clock.executed
     result.events = world.events
     result.ladder = world.ladder
     return result
