@@ -11,8 +11,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from candidates.policy import Policy
+from ice_tcp import Agent, PathSelected, Role
 from ice_tcp.errors import ConnectError, NoPathError
-from ice_tcp.quic import Certificate, PeerCertificateError, QuicError, QuicSession, connect_quic
+from ice_tcp.quic import Certificate, DatagramAgent, PeerCertificateError, QuicError, QuicSession, connect_quic
 from ice_tcp.quic.certificate import checked_fingerprint
 from ice_tcp.quic.connection import CONNECTION_WINDOW, MAX_DATAGRAM_SIZE, STREAM_WINDOW, PinnedConnection
 from ice_tcp.quic.stream import READ_LIMIT, WRITE_HIGH
@@ -28,7 +30,9 @@ class Pipe:
     def __init__(self, *, loss: float = 0.0, room: int = 10_000) -> None:
         self.peer: Pipe
         self.sizes: list[int] = []
+        self.under_way = asyncio.Event()
         self.is_up = True
+        self.failure: Exception | None = None
         self.refused = 0
         self._random = random.Random(7)
         self._loss = loss
@@ -37,12 +41,16 @@ class Pipe:
         self.taken = asyncio.Condition()
 
     def send_nowait(self, data: bytes, component: int = 1) -> bool:
+        if self.failure is not None:
+            raise self.failure
         if not self.is_up:
             raise NoPathError("no path")
         if self.peer.arrived.qsize() >= self._room:
             self.refused += 1
             return False
         self.sizes.append(len(data))
+        if len(self.sizes) == 30:
+            self.under_way.set()
         if self._random.random() >= self._loss:
             self.peer.arrived.put_nowait(data)
         return True
@@ -70,7 +78,7 @@ def pipes(*, loss: float = 0.0, room: int = 10_000) -> tuple[Pipe, Pipe]:
     return one, other
 
 
-async def dial(pipe: Pipe, *, expected: Certificate = THEIRS, handshake_timeout: float = 10.0) -> QuicSession:
+async def dial(pipe: DatagramAgent, *, expected: Certificate = THEIRS, handshake_timeout: float = 10.0) -> QuicSession:
     return await connect_quic(
         pipe,
         is_client=True,
@@ -80,12 +88,12 @@ async def dial(pipe: Pipe, *, expected: Certificate = THEIRS, handshake_timeout:
     )
 
 
-async def answer(pipe: Pipe, *, expected: Certificate = MINE) -> QuicSession:
+async def answer(pipe: DatagramAgent, *, expected: Certificate = MINE) -> QuicSession:
     return await connect_quic(pipe, is_client=False, certificate=THEIRS, peer_fingerprint=expected.fingerprint)
 
 
 @asynccontextmanager
-async def sessions(one: Pipe, other: Pipe) -> AsyncIterator[tuple[QuicSession, QuicSession]]:
+async def sessions(one: DatagramAgent, other: DatagramAgent) -> AsyncIterator[tuple[QuicSession, QuicSession]]:
     client, server = await asyncio.gather(dial(one), answer(other))
     async with client, server:
         yield client, server
@@ -279,11 +287,9 @@ def test_an_outage_of_the_path_delays_but_loses_nothing() -> None:
     async def run() -> bytes:
         async with sessions(one, other) as (client, server):
             transferring = asyncio.create_task(transfer(client, server, data))
-            for _ in range(20):
-                await asyncio.sleep(0)
+            await one.under_way.wait()
             one.is_up = other.is_up = False
             sent = len(one.sizes)
-            assert sent > 5 and not transferring.done()
             await asyncio.sleep(0.2)
             assert len(one.sizes) == sent
             one.is_up = other.is_up = True
@@ -312,6 +318,39 @@ def test_the_end_of_the_agent_ends_everything_with_its_error() -> None:
                 writer.write(b"more")
             with pytest.raises(ConnectError):
                 await writer.wait_closed()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("is_up", [True, False])
+def test_an_agent_that_fails_while_sending_ends_the_session(is_up: bool) -> None:
+    """At once, or while the datagrams wait for a path to come back."""
+    one, other = pipes()
+
+    async def run() -> None:
+        async with sessions(one, other) as (client, _):
+            _, writer = await client.open_stream()
+            one.is_up = is_up
+            writer.write(bytes(10_000))
+            await asyncio.sleep(0.01)
+            one.failure = ConnectError("all-pairs-failed", "configure a TURN server")
+            writer.write(bytes(10_000))
+            with pytest.raises(ConnectError):
+                await client.accept_stream()
+            with pytest.raises(ConnectError):
+                writer.write(b"more")
+
+    asyncio.run(run())
+
+
+def test_unidirectional_streams_are_not_read() -> None:
+    """Nobody here opens one; a peer that does is told to stop, and harms nothing."""
+
+    async def run() -> None:
+        async with sessions(*pipes()) as (client, server):
+            client.quic.send_stream_data(client.quic.get_next_available_stream_id(is_unidirectional=True), b"x")
+            client.transmit_soon()
+            assert await transfer(client, server, b"others") == b"others"
 
     asyncio.run(run())
 
@@ -419,3 +458,58 @@ def test_missing_aioquic_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "aioquic", None)
     with pytest.raises(ImportError, match=r"ice-tcp\[quic\]"):
         importlib.import_module("ice_tcp.quic")
+
+
+# Over real agents
+
+
+async def introduce(agent: Agent, peer: Agent, transport: str) -> None:
+    """Tell the peer what the agent has, of one transport."""
+    peer.set_remote_parameters(agent.local_parameters)
+    async for candidate in agent.local_candidates():
+        if candidate.transport == transport:
+            peer.add_remote_candidate(candidate)
+    peer.end_of_candidates()
+
+
+@asynccontextmanager
+async def connected_agents(transport: str) -> AsyncIterator[tuple[Agent, Agent]]:
+    policy = Policy.model_validate({"interfaces": {"loopback": True}})
+    async with Agent(Role.CONTROLLING, policy=policy) as one, Agent(Role.CONTROLLED, policy=policy) as other:
+        telling = introduce(one, other, transport), introduce(other, one, transport)
+        await asyncio.gather(one.gather(), other.gather(), *telling)
+        await asyncio.gather(one.connect(), other.connect())
+        yield one, other
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_streams_go_over_any_transport_of_an_agent(transport: str) -> None:
+    data = random.Random(5).randbytes(1 << 20)
+
+    async def run() -> bytes:
+        async with connected_agents(transport) as agents, sessions(*agents) as (client, server):
+            assert {path.local.transport for path in map(Agent.selected_path, agents) if path} == {transport}
+            return await transfer(client, server, data)
+
+    assert asyncio.run(run()) == data
+
+
+@pytest.mark.parametrize(("before", "after"), [("udp", "tcp"), ("tcp", "udp")])
+def test_streams_survive_the_change_to_another_transport(before: str, after: str) -> None:
+    data = random.Random(6).randbytes(8 << 20)
+
+    async def run() -> bytes:
+        async with connected_agents(before) as (one, other), sessions(one, other) as (client, server):
+            await one.nominated()
+            transferring = asyncio.create_task(transfer(client, server, data))
+            changes = one.events()
+            await one.restart()
+            await asyncio.gather(introduce(one, other, after), introduce(other, one, after))
+            async for event in changes:
+                if isinstance(event, PathSelected) and event.selected.nominated:
+                    assert event.selected.local.transport == after
+                    break
+            assert not transferring.done()
+            return await transferring
+
+    assert asyncio.run(run()) == data

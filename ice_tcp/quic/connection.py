@@ -124,7 +124,9 @@ class PinnedConnection(QuicConnection):
         receiver = stream.receiver
         received = receiver.highest_offset
         credit = received + STREAM_WINDOW
-        if stream.stream_id not in self._held and credit - stream.max_stream_data_local >= STREAM_WINDOW // 2:
+        limit = stream.max_stream_data_local
+        # A stream that we only send on has no limit to raise, and a held one waits for its reader.
+        if limit and stream.stream_id not in self._held and credit - limit >= STREAM_WINDOW // 2:
             stream.max_stream_data_local = credit
         receiver.highest_offset = 0
         try:

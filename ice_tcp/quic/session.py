@@ -207,7 +207,7 @@ class QuicSession:
                     self._stream(stream_id).received(data, end)
             case StreamReset(stream_id=stream_id) if not stream_is_unidirectional(stream_id):
                 self._stream(stream_id).reset()
-            case StopSendingReceived(stream_id=stream_id):
+            case StopSendingReceived(stream_id=stream_id) if not stream_is_unidirectional(stream_id):
                 self._stream(stream_id).refused()
             case ConnectionTerminated(error_code=code, reason_phrase=reason):
                 self._end(_termination(code, reason))
