@@ -99,7 +99,7 @@ class Server:
         for acceptor in self._acceptors:
             acceptor.close()
         for listener in self._udp.values():
-            listener.socket.close()
+            listener.close()
         tasks = list(self._opening.values())
         for task in tasks:
             task.cancel()
@@ -207,8 +207,7 @@ class Server:
             case actions.SendPeer(relay, peer, data, dont_fragment):
                 self._udp_relay(relay).send(data, peer, dont_fragment=dont_fragment)
             case actions.SendDatagram(listener, remote, data):
-                udp = self._udp[listener]
-                udp.socket.send_data(data, udp.socket_address(remote))
+                self._udp[listener].send(data, remote)
             case actions.SendStream(stream, data, relayed):
                 if stream in self._streams:
                     self._streams[stream].send(data, relayed=relayed)

@@ -167,12 +167,13 @@ class ClientStream(Pipe):
     def send(self, message: bytes, *, relayed: bool) -> None:
         """Send a message; of what is sent in one loop iteration one write is made.
 
-        If too much waits already, relayed data is dropped, and for anything else the connection is closed.
+        If too much waits already, relayed data is dropped; if twice as much, the connection is closed.
         """
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if self._waiting_bytes + transport.get_write_buffer_size() >= self._send_limit:
+        waiting = self._waiting_bytes + transport.get_write_buffer_size()
+        if waiting >= self._send_limit and (relayed or waiting >= 2 * self._send_limit):
             if not relayed:
                 transport.abort()
             return

@@ -10,9 +10,11 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
-from ice_tcp.net.datagrams import DatagramSocket
+from ice_tcp.datapath import Traffic
+from ice_tcp.net.datagrams import MAX_DATAGRAM_BYTES, DatagramSocket
 from ice_tcp.net.sockets import SocketAddress, scope_of
 from ice_tcp.server.core.actions import Address
 
@@ -40,34 +42,32 @@ class Sink(Protocol):
 class Route:
     """Where the ChannelData of one channel goes."""
 
-    __slots__ = ("_peer", "_send")
+    __slots__ = ("_send",)
 
     def __init__(self, relay: UdpRelay, peer: SocketAddress) -> None:
-        self._send = relay.socket.send_data
-        self._peer = peer
+        self._send = relay.sender(peer)
 
     def forward(self, message: bytes) -> None:
         """Send the payload of a ChannelData message, unless it is cut short (RFC 8656 s12.6)."""
         if len(message) >= _HEADER_BYTES:
             end = _HEADER_BYTES + (message[2] << 8 | message[3])
             if end <= len(message):
-                self._send(message[_HEADER_BYTES:end], self._peer)
+                self._send(message[_HEADER_BYTES:end])
 
 
 class UdpSink:
     """A client behind a UDP listener."""
 
-    __slots__ = ("_channel", "_client", "_send")
+    __slots__ = ("_channel", "_send")
 
     def __init__(self, listener: UdpListener, client: SocketAddress, number: int) -> None:
-        self._send = listener.socket.send_data
-        self._client = client
+        self._send = listener.sender(client)
         self._channel = number.to_bytes(2, "big")
 
     def deliver(self, payload: bytes) -> None:
         message = self._channel + len(payload).to_bytes(2, "big") + payload
-        if len(message) <= 65507:
-            self._send(message, self._client)
+        if len(message) <= MAX_DATAGRAM_BYTES:
+            self._send(message)
 
 
 class UdpListener:
@@ -83,10 +83,23 @@ class UdpListener:
         self._routes: dict[SocketAddress, dict[bytes, Route]] = {}
         self._received = received
         self._scope = scope_of(sock)
-        self.socket = DatagramSocket(loop, sock, host, LISTENER_SEND_BYTES, self)
+        self._traffic = Traffic()
+        self._socket = DatagramSocket(loop, sock, host, LISTENER_SEND_BYTES, self)
 
     def socket_address(self, address: Address) -> SocketAddress:
         return _socket_address(address, self._scope)
+
+    def sender(self, client: SocketAddress) -> Callable[[bytes], object]:
+        """What sends to one client."""
+        return partial(self._socket.send_data, client, self._traffic)
+
+    def send(self, message: bytes, client: Address) -> None:
+        """Send a message, or lose it."""
+        if len(message) <= MAX_DATAGRAM_BYTES:
+            self._socket.send_data(self.socket_address(client), self._traffic, message)
+
+    def close(self) -> None:
+        self._socket.close()
 
     def open_route(self, client: SocketAddress, number: int, route: Route) -> None:
         self._routes.setdefault(client, {})[number.to_bytes(2, "big")] = route
@@ -130,10 +143,15 @@ class UdpRelay:
         # RFC 8656 s14: the DF bit is copied from what came in, or else 0; never the system's own idea.
         with suppress(OSError):
             self._discover_mtu(_PMTUDISC_DONT)
-        self.socket = DatagramSocket(loop, sock, host, send_limit, self)
+        self._traffic = Traffic()
+        self._socket = DatagramSocket(loop, sock, host, send_limit, self)
 
     def socket_address(self, address: Address) -> SocketAddress:
         return _socket_address(address, self._scope)
+
+    def sender(self, peer: SocketAddress) -> Callable[[bytes], object]:
+        """What sends to one peer."""
+        return partial(self._socket.send_data, peer, self._traffic)
 
     def open_route(self, peer: SocketAddress, sink: Sink) -> None:
         self._sinks[peer] = sink
@@ -143,16 +161,16 @@ class UdpRelay:
 
     def send(self, payload: bytes, peer: Address, *, dont_fragment: bool) -> None:
         """Send a datagram, or lose it: with the DF bit if it is longer than the path's MTU."""
-        if len(payload) > 65507:
+        if len(payload) > MAX_DATAGRAM_BYTES:
             return
         remote = self.socket_address(peer)
         if not dont_fragment:
-            self.socket.send_data(payload, remote)
+            self._socket.send_data(remote, self._traffic, payload)
             return
         with suppress(OSError):
             self._discover_mtu(_PMTUDISC_DO)
             try:
-                self.socket.send(payload, remote)
+                self._socket.send(payload, remote)
             finally:
                 self._discover_mtu(_PMTUDISC_DONT)
 
@@ -171,7 +189,7 @@ class UdpRelay:
         """What was dropped is gone."""
 
     def close(self) -> None:
-        self.socket.close()
+        self._socket.close()
 
     def _discover_mtu(self, how: int) -> None:
         self._sock.setsockopt(*_MTU_DISCOVER[self._sock.family], how)

@@ -59,7 +59,8 @@ class SendDatagram:
 class SendStream:
     """Send a STUN or ChannelData message, padded already, on a client's connection.
 
-    What is only ``relayed`` data is dropped when the client does not read; anything else then closes the connection.
+    What is only ``relayed`` data is dropped when the client does not read; too much of anything else closes the
+    connection.
     """
 
     stream: int
