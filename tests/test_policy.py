@@ -69,11 +69,13 @@ def test_the_defaults_that_the_core_reads() -> None:
         "gather": 5.0,
         "patience": 39.5,
         "reopen": 30.0,
+        "keepalive": 15.0,
     }
     assert policy.simultaneous_open.model_dump() == {
         "redials": 60,
         "rate": 12.0,
         "burst": 4,
+        "fast_refusal": 0.02,
         "fresh_port_after": 6,
         "fresh_ports": 1,
     }

@@ -99,7 +99,7 @@ def test_every_span_of_time_tells_its_unit() -> None:
     sections = ("timeouts", "consent", "nomination", "pacing")
     fields = [field for name in sections for field in type(getattr(Policy.default(), name)).model_fields.values()]
     spans = [field.description for field in fields if field.annotation is float]
-    assert len(spans) == 14
+    assert len(spans) == 15
     assert [text for text in spans if "econds" not in (text or "")] == []
 
 

@@ -159,6 +159,11 @@ class Timeouts(Section):
     reopen: Seconds = Field(
         default=30.0, description="Seconds in which a lost selected TCP connection is won back (RFC 6544 s11.1)."
     )
+    keepalive: Seconds = Field(
+        default=15.0,
+        ge=15.0,
+        description="Seconds (Tr) between keepalives where consent is not asked for (RFC 8445 s11).",
+    )
 
 
 class Nomination(Section):
@@ -188,6 +193,9 @@ class SimultaneousOpen(Section):
     )
     burst: PositiveCount = Field(
         default=4, description="Number of SYNs of an attempt that are sent without a limit of rate."
+    )
+    fast_refusal: Seconds = Field(
+        default=0.02, description="Seconds within which a refusal comes from a host or a NAT nearby."
     )
     fresh_port_after: PositiveCount = Field(
         default=6, description="Number of fast refusals in a row after which a fresh local port is taken."

@@ -19,9 +19,6 @@ _SILENT_INTERVALS = 2.5
 
 _FORBIDDEN = 403
 
-KEEPALIVE_INTERVAL = 15.0
-"""Seconds between keepalives where consent is not asked for (Tr, RFC 8445 s11)."""
-
 
 class ConsentKeeper(Protocol):
     """Who acts when consent is in doubt."""
@@ -83,7 +80,7 @@ class Consent:
             self._renew(now, by_request=False)
             self._schedule(now)
         elif isinstance(self.path, UdpPath):
-            self._next = self._context.timers.set(now + KEEPALIVE_INTERVAL, self._keep_alive)
+            self._next = self._context.timers.set(now + self._context.policy.timeouts.keepalive, self._keep_alive)
 
     def stop(self) -> None:
         for timer in (self._next, self._expiry):
@@ -109,7 +106,7 @@ class Consent:
             self.path,
             stun.encode(stun.MessageClass.INDICATION, stun.Method.BINDING, self._context.transaction_id()),
         )
-        self._next = self._context.timers.set(now + KEEPALIVE_INTERVAL, self._keep_alive)
+        self._next = self._context.timers.set(now + self._context.policy.timeouts.keepalive, self._keep_alive)
 
     def _check(self, now: float) -> None:
         policy = self._context.policy.consent

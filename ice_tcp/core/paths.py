@@ -20,9 +20,6 @@ from ice_tcp.core.timers import Timer
 from ice_tcp.core.trace import AcceptWon, DialFailed, DialStarted, FreshPort, StreamEnded, StreamOpened
 from ice_tcp.core.verdicts import Verdict, verdict_of
 
-FAST_REFUSAL = 0.02
-"""Seconds. A refusal this soon comes from a host or a NAT nearby, not from one across the Internet."""
-
 _REDIALLED = (Failure.REFUSED, Failure.RESET)
 
 
@@ -309,8 +306,8 @@ class Connections:
         return wait if now + wait < dial.deadline else None
 
     def _count_refusal(self, dial: Dial, now: float) -> None:
-        dial.fast_refusals = dial.fast_refusals + 1 if now - dial.syn_at < FAST_REFUSAL else 0
         rules = self._context.policy.simultaneous_open
+        dial.fast_refusals = dial.fast_refusals + 1 if now - dial.syn_at < rules.fast_refusal else 0
         if dial.fast_refusals >= rules.fresh_port_after and dial.base.fresh_ports < rules.fresh_ports:
             # A NAT that pinned the first sequence number lets no second attempt of this port through.
             dial.base.fresh_ports += 1

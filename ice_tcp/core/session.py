@@ -178,8 +178,9 @@ class Session:
 
     def authenticated(self, path: Path) -> None:
         """A message that only the peer can have sent came on this path."""
-        if path in self._authenticated:
-            return
+        limits = self._context.policy.limits
+        if path in self._authenticated or len(self._authenticated) >= limits.remote_candidates + limits.peer_reflexive:
+            return  # one who has our password may send from any number of sources
         self._authenticated.add(path)
         self._context.commands.append(Admit(path))
 
