@@ -257,7 +257,14 @@ class Agent:
         except KeyError:
             raise self._no_component(component) from None
         while not inbox.messages:
-            await inbox.arrival()
+            arrival = inbox.arrival()
+            try:
+                message = await arrival
+            except asyncio.CancelledError:
+                inbox.give_back(arrival)
+                raise
+            if message is not None:
+                return message
         return inbox.take()
 
     async def open_stream(

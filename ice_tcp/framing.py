@@ -200,15 +200,14 @@ class FrameQueue:
         """Bytes that wait in the first queue."""
         return sum(map(len, self._urgent))
 
-    def put(self, packet: bytes | memoryview) -> int:
-        """Queue a data packet of at most MAX_FRAME_BYTES; return `pending`."""
+    def put(self, packet: bytes | memoryview) -> None:
+        """Queue a data packet of at most MAX_FRAME_BYTES."""
         size = len(packet)
         if size != self._size:  # most packets of a burst are of one size
             self._size = size
             self._header = size.to_bytes(HEADER_BYTES, "big")
         self._data += (self._header, packet)
-        self.pending = pending = self.pending + size + HEADER_BYTES
-        return pending
+        self.pending += size + HEADER_BYTES
 
     def put_urgent(self, packet: bytes) -> None:
         """Queue a packet of at most MAX_FRAME_BYTES before all data."""

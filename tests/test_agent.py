@@ -168,6 +168,26 @@ def test_only_one_receiver_waits_on_a_component() -> None:
     run(main())
 
 
+@pytest.mark.parametrize("kind", [UDP, TCP])
+def test_a_receiver_that_is_cancelled_as_the_message_comes_loses_nothing(kind: str) -> None:
+    async def main() -> None:
+        async with connected(kind) as (one, two):
+            for steps in range(8):
+                waiting = asyncio.create_task(one.recv())
+                await turns(1)
+                await two.send(b"first")
+                await two.send(b"second")
+                await turns(steps)
+                waiting.cancel()
+                await asyncio.wait([waiting])
+                received = [] if waiting.cancelled() else [waiting.result()]
+                while len(received) < 2:
+                    received.append(await one.recv())
+                assert received == [b"first", b"second"], f"cancelled after {steps} turns"
+
+    run(main())
+
+
 def test_several_may_wait_for_the_connection() -> None:
     async def main() -> None:
         async with agents(UDP) as (one, two):

@@ -49,7 +49,7 @@ class Inbox:
     (`is_overfull`); ``resume`` is called when half of ``limit`` is free again. What cannot be stopped is dropped.
     """
 
-    __slots__ = ("_bytes", "_end", "_limit", "_low", "_reader", "_resume", "discarded", "messages")
+    __slots__ = ("_bytes", "_end", "_limit", "_loop", "_low", "_reader", "_resume", "discarded", "messages")
 
     def __init__(self, limit: int, resume: Callable[[], None]) -> None:
         self.messages: deque[bytes] = deque()
@@ -58,7 +58,8 @@ class Inbox:
         self._limit = limit
         self._low = limit // 2
         self._resume = resume
-        self._reader: asyncio.Future[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._reader: asyncio.Future[bytes | None] | None = None
         self._end: Callable[[], Exception] | None = None
         self.discarded = 0
         """Datagrams that were dropped because the application did not read."""
@@ -85,35 +86,38 @@ class Inbox:
             self.put(messages)
 
     def offer_one(self, message: bytes) -> bool:
-        """Keep a message and return True, unless too many wait."""
-        if self._bytes >= self._limit:
-            return False
-        self.messages.append(message)
-        self._bytes += len(message) + _MESSAGE_COST
+        """Keep a message and return True, unless too many wait; whoever waits for one gets it directly."""
         reader = self._reader
         if reader is not None:
             self._reader = None
             if not reader.done():
-                reader.set_result(None)
+                reader.set_result(message)
+                return True
+        if self._bytes >= self._limit:
+            return False
+        self.messages.append(message)
+        self._bytes += len(message) + _MESSAGE_COST
         return True
 
-    async def get(self) -> bytes:
-        """Return the oldest message; wait for one if there is none. Raises as `arrival`."""
-        while not self.messages:
-            await self.arrival()
-        return self.take()
+    def arrival(self) -> asyncio.Future[bytes | None]:
+        """While there are no `messages`, await this: it gives the next one, or None if there are some now.
 
-    def arrival(self) -> asyncio.Future[None]:
-        """Await this while there are no `messages`.
-
-        Raises the error given to `end`; RuntimeError if someone else waits already.
+        A reader that is cancelled must `give_back` it. Raises the error given to `end`; RuntimeError if someone else
+        waits already.
         """
         if self._end is not None:
             raise self._end()
         if self._reader is not None and not self._reader.done():
             raise RuntimeError("another recv() waits on this component already")
-        self._reader = asyncio.get_running_loop().create_future()
+        self._reader = self._loop.create_future()
         return self._reader
+
+    def give_back(self, arrival: asyncio.Future[bytes | None]) -> None:
+        """Keep the message of an `arrival` that nobody took."""
+        message = arrival.result() if arrival.done() and not arrival.cancelled() else None
+        if message is not None:
+            self.messages.appendleft(message)
+            self._bytes += len(message) + _MESSAGE_COST
 
     def take(self) -> bytes:
         """Remove and return the oldest of `messages`."""

@@ -28,6 +28,8 @@ CLOSE_TIMEOUT = 1.0
 _BUFFER_BYTES = 256 * 1024
 _READS_PER_WAKE = 8
 """A busy connection lets the others have their turn after so many reads."""
+_COPIED_BYTES = 4096
+"""Packets up to about this size are cheaper to copy together than to gather."""
 _LAST_READS = 1000
 """More than the kernel keeps of a connection that was reset."""
 _ACCEPTS_PER_WAKE = 16
@@ -277,8 +279,13 @@ class Connection:
         path = self.path
         complete = True
         while complete and path.pending:
+            batch = path.take()
             try:
-                complete = path.written(self._sock.sendmsg(path.take()))
+                if len(batch) > 2 and len(batch[1]) <= _COPIED_BYTES:
+                    count = self._sock.send(b"".join(batch))
+                else:
+                    count = self._sock.sendmsg(batch)
+                complete = path.written(count)
             except _WOULD_BLOCK:
                 complete = path.written(0)
             except OSError as error:
