@@ -148,13 +148,13 @@ def test_exit_status_says_whether_the_floors_are_met(
     value: float, status: int, summary: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     async def measured(figure: Figure, *, rounds: int, quick: bool) -> FigureResult:
-        assert figure.name == "memory-rss"
+        assert figure.name == "memory-rss-udp"
         assert rounds % 2
         return await measure(figure, rounds=rounds, quick=quick, run=Runs(lambda _task: value))
 
     monkeypatch.setattr(command_line, "measure", measured)
     file = tmp_path / "bench.json"
-    result = CliRunner().invoke(command_line.main, ["memory-rss", "--json", str(file)])
+    result = CliRunner().invoke(command_line.main, ["memory-rss-udp", "--json", str(file)])
     assert result.exit_code == status
     assert summary in result.output
     document = json.loads(file.read_text(encoding="utf-8"))
@@ -166,14 +166,14 @@ def test_what_cannot_be_measured_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         raise BenchError("message 5 was lost")
 
     monkeypatch.setattr(command_line, "measure", broken)
-    result = CliRunner().invoke(command_line.main, ["--quick", "memory-rss"])
+    result = CliRunner().invoke(command_line.main, ["--quick", "memory-rss-udp"])
     assert result.exit_code == 1
-    assert "memory-rss: not measured: message 5 was lost" in result.output
+    assert "memory-rss-udp: not measured: message 5 was lost" in result.output
 
 
 @pytest.mark.parametrize("rounds", ["0", "-1", "4"])
 def test_rounds_are_odd(rounds: str) -> None:
-    result = CliRunner().invoke(command_line.main, ["--rounds", rounds, "memory-rss"])
+    result = CliRunner().invoke(command_line.main, ["--rounds", rounds, "memory-rss-udp"])
     assert result.exit_code == 2
     assert "not an odd number" in result.output
 

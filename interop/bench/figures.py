@@ -122,13 +122,13 @@ def _round_trip(name: str, subject: str, peer: str) -> Figure:
     )
 
 
-def _memory(measure: str) -> Figure:
+def _memory(measure: str, transport: str) -> Figure:
     return Figure(
-        f"memory-{measure}",
-        f"memory of a connected agent by {measure}, 1000 in a process, sockets aside",
+        f"memory-{measure}-{transport}",
+        f"memory of an agent connected over {transport.upper()} by {measure}, 1000 in a process, sockets aside",
         "KiB",
         "memory",
-        "ice-tcp",
+        "ice-tcp" if transport == "udp" else f"ice-tcp/{transport}",
         Bound(50.0),
         options={"measure": measure, "agents": 1000},
         quick={"agents": 100},
@@ -176,8 +176,7 @@ FIGURES: Final[Mapping[str, Figure]] = MappingProxyType(
                 quick={"count": 4000},
                 variants=ONE_PROCESS,
             ),
-            _memory("tracemalloc"),
-            _memory("rss"),
+            *(_memory(measure, transport) for measure in ("tracemalloc", "rss") for transport in ("udp", "tcp")),
             _comparisons(
                 "comparisons-forming",
                 "comparisons while 100 pairs are formed and ordered, in any order, by 100 log2 100",
