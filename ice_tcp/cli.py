@@ -20,7 +20,7 @@ from candidates.sdp import parse_candidate
 from ice_tcp.demo.document import DocumentView
 from ice_tcp.demo.live import LiveView
 from ice_tcp.demo.plain import PlainView
-from ice_tcp.demo.plan import Payload, Plan, PlanError, Policies, demo_policies
+from ice_tcp.demo.plan import Payload, Plan, PlanError, Policies, demo_policies, has_quic
 from ice_tcp.demo.receiver import run_receiver
 from ice_tcp.demo.sender import RECEIVER_COMMAND, Outcome, View, run_sender
 from ice_tcp.net.interfaces import host_addresses
@@ -93,6 +93,9 @@ def demo(
     """
     if path is not None and size is not None:
         raise click.UsageError("--file and --size exclude each other")
+    if transport is None and tcp_type is None and not has_quic():
+        click.echo("aioquic is not installed, so only TCP is tried; for UDP, pip install 'ice-tcp[quic]'", err=True)
+        transport = Transport.TCP
     try:
         plan = Plan(
             _policies(policy_path, transport, tcp_type),

@@ -167,9 +167,17 @@ def test_a_failure_is_told_with_its_verdict_and_remedy(tmp_path: Path) -> None:
 def test_missing_aioquic_is_told_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ice_tcp.demo.sender.has_quic", lambda: False)
     monkeypatch.setattr("ice_tcp.demo.side.has_quic", lambda: False)
-    document = demo_json("--size", "1")
+    document = demo_json("--size", "1", "--transport", "udp")
     assert document["error"]["verdict"] == "quic-missing" and "ice-tcp[quic]" in document["error"]["remedy"]
     assert demo_json("--size", "1", "--transport", "tcp")["ok"]
+
+
+def test_without_aioquic_only_tcp_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("ice_tcp.cli", "ice_tcp.demo.sender", "ice_tcp.demo.side"):
+        monkeypatch.setattr(f"{module}.has_quic", lambda: False)
+    result = demo("--size", "1")
+    assert result.exit_code == 0
+    assert "only TCP is tried" in result.stderr
 
 
 def test_a_file_that_shrinks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
