@@ -127,15 +127,17 @@ def _pairs(local: Candidate, remote: Candidate) -> bool:
     )
 
 
-def check_held(session: Session) -> None:
+def check_held(session: Session, since: float = 0.0) -> None:
     """Nothing went wrong, so nothing may have been lost: consent holds, however slowly the other reads.
 
-    Silence may be noticed. Before the nomination is heard of, losers may be closed by the side that nominated.
+    Silence may be noticed. Before the nomination is heard of, losers may be closed by the side that nominated; of a
+    restart before ``since`` a slow reader, too, may hear that late.
     """
     for peer in session.peers:
         completed_at = next(at for at, state, _ in peer.states if state is AgentState.COMPLETED)
         for at, state, verdict in peer.states:
-            lost = state is AgentState.DISCONNECTED and verdict is not Verdict.NO_RESPONSE and at > completed_at
+            lost = state is AgentState.DISCONNECTED and verdict is not Verdict.NO_RESPONSE
+            lost = lost and at > max(completed_at, since)
             require(
                 state is not AgentState.FAILED and not lost,
                 f"consent: {peer.shell.name} {state} ({verdict}) at {at:.3f} though nothing happened",

@@ -25,7 +25,7 @@ from tests.sim.properties import (
     concluded,
     require,
 )
-from tests.sim.scenario import Fault, Scenario
+from tests.sim.scenario import Fault, Scenario, Side
 from tests.sim.watch import PropertyError
 from tests.sim.world import World
 
@@ -86,6 +86,7 @@ class Run:
         self._result = result
         self._rng = Random(f"{scenario.seed}/faults")
         self._sessions: list[Session] = []
+        self._held_since = 0.0
 
     def all(self) -> None:
         self._sessions = build(self._scenario, self._world)
@@ -169,7 +170,7 @@ class Run:
             for session in self._sessions:
                 check_data(session, self._scenario.components)
         for session in self._sessions:
-            check_held(session)
+            check_held(session, self._held_since)
 
     # -- faults ------------------------------------------------------------------------------------------------
 
@@ -195,10 +196,12 @@ class Run:
             expected = outlook(self._scenario, together=not slow)
             require(failed and expected is Outlook.PERHAPS, f"restart: {_where(session)}")
             return
+        if any(_reads_slowly(side) for side in self._scenario.sides):
+            self._held_since = self._clock.now
         self._for(LINGER)
         check_same_pair(session, self._scenario.components)
         check_released(session, self._scenario.components)
-        check_held(session)
+        check_held(session, self._held_since)
         if self._scenario.link.loss < 0.02:
             bounds = tuple(_silence_allowed(peer, self._scenario) for peer in session.peers[::-1])
             check_flow(session, self._scenario.components, (bounds[0], bounds[1]))
@@ -287,10 +290,13 @@ def _restarted(peer: Peer, components: int) -> bool:
     )
 
 
+def _reads_slowly(side: Side) -> bool:
+    return side.behaviour.read_rate is not None or side.behaviour.pause is not None
+
+
 def _silence_allowed(sender: Peer, scenario: Scenario) -> float:
     """Seconds between two messages of ``sender`` at the most; a slow reader or a queue may make it longer."""
-    quick = all(side.behaviour.read_rate is None and side.behaviour.pause is None for side in scenario.sides)
-    if not quick or sender.side.behaviour.backlog:
+    if any(_reads_slowly(side) for side in scenario.sides) or sender.side.behaviour.backlog:
         return float("inf")
     return 5 * sender.side.behaviour.interval + 3.0 + 8 * scenario.link.delay
 
