@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar, assert_never
@@ -150,7 +151,8 @@ class Driver:
 
     def _now(self) -> float:
         # Never backwards, though a timer may fire within the clock's resolution before its instant.
-        self._clock = max(self._clock, self._loop.time())
+        # The loop's clock, without uvloop's rounding to a millisecond, which the pace of 5 ms would feel.
+        self._clock = max(self._clock, time.monotonic())
         return self._clock
 
     def _arm(self) -> None:
