@@ -26,12 +26,8 @@ CLOSE_TIMEOUT = 1.0
 """Seconds that a closed connection may take to deliver what it was given before."""
 
 _BUFFER_BYTES = 256 * 1024
-_READS_PER_WAKE = 8
-"""A busy connection lets the others have their turn after so many reads."""
 _COPIED_BYTES = 4096
 """Packets up to about this size are cheaper to copy together than to gather."""
-_LAST_READS = 1000
-"""More than the kernel keeps of a connection that was reset."""
 _ACCEPTS_PER_WAKE = 16
 _ACCEPT_PAUSE = 0.1
 """Seconds without accepting when the process has no descriptor left; the connections wait in the kernel."""
@@ -169,33 +165,30 @@ class Connection:
 
     # Reading
 
-    def _read(self, most: int = _READS_PER_WAKE) -> None:
+    def _read(self) -> bool:
+        """Take in one chunk; return whether to go on.
+
+        Only one in a turn of the loop: what the application has not taken yet is hot in the cache and small in memory.
+        """
         path, buffer = self.path, self._buffer
         if not self._joining:
             self.burst = 0
-        while self._reading and most:
-            most -= 1
-            try:
-                size = self._sock.recv_into(buffer)
-            except _WOULD_BLOCK:
-                return
-            except OSError as error:
-                self._fail(failure_of(error.errno))
-                return
-            if not size and self._broken is not None:
-                self._fail(self._broken)
-                return
-            if not size:
-                self._stop_reading()
-                self._handler.stream_closed(self)
-                return
-            message = path.receive_one(buffer, size)
-            if message is None:
-                self._handler.stream_received(self, path.receive(buffer[:size]))
-            elif not self.deliver_one(message):
-                self._handler.stream_received(self, Received([], [message]))
-            if size < _BUFFER_BYTES and most < _READS_PER_WAKE:
-                return
+        try:
+            size = self._sock.recv_into(buffer)
+        except _WOULD_BLOCK:
+            return False
+        except OSError as error:
+            self._fail(failure_of(error.errno))
+            return False
+        if not size:
+            self._end()
+            return False
+        message = path.receive_one(buffer, size)
+        if message is None:
+            self._handler.stream_received(self, path.receive(buffer[:size]))
+        elif not self.deliver_one(message):
+            self._handler.stream_received(self, Received([], [message]))
+        return self._reading
 
     def pause_reading(self) -> None:
         self._stop_reading()
@@ -321,11 +314,19 @@ class Connection:
         # The error is told only once: reading sees an end then, which is true only after a FIN (EPIPE).
         self._broken = None if error.errno == errno.EPIPE else failure
         self._reading = True
-        self._read(_LAST_READS)
+        while self._read():
+            pass
         if self.is_open:
             self._fail(failure)
 
     # Ending
+
+    def _end(self) -> None:
+        if self._broken is not None:
+            self._fail(self._broken)
+        else:
+            self._stop_reading()
+            self._handler.stream_closed(self)
 
     def _fail(self, failure: Failure) -> None:
         self.abort()
