@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 
-from tests.sim.campaign import Campaign, replay_command, run_campaign
+from tests.sim.campaign import run_campaign
 from tests.sim.generator import draw_scenario
 from tests.sim.run import run_seed
 from tests.sim.shrink import shrink, source
@@ -32,7 +32,7 @@ def main() -> int:
             return 0
         return _one(arguments.seed, traced=arguments.trace)
     campaign = run_campaign(arguments.start, arguments.seeds, arguments.jobs)
-    _print(campaign)
+    sys.stdout.write("\n".join(campaign.report()) + "\n")
     return 0 if campaign.passed else 1
 
 
@@ -43,16 +43,6 @@ def _one(seed: int, *, traced: bool) -> int:
     lines.append(f"FAILED: {result.failure}" if result.failure else "every property held")
     sys.stdout.write("\n".join(lines) + "\n")
     return 1 if result.failure else 0
-
-
-def _print(campaign: Campaign) -> None:
-    lines = [f"{campaign.seeds} seeds, {campaign.connected} connected, {len(campaign.failures)} failed"]
-    lines += [f"  expected {name:<15} {count:>8}" for name, count in sorted(campaign.outlooks.items())]
-    lines += [f"  {name:<24} {count:>8}" for name, count in sorted(campaign.interest.items())]
-    lines += [f"never occurred: {name}" for name in campaign.missing]
-    for seed, failure in sorted(campaign.failures.items()):
-        lines += [f"seed {seed}: {failure}", f"  {replay_command(seed)}"]
-    sys.stdout.write("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

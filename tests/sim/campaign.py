@@ -65,10 +65,20 @@ class Campaign:
     def passed(self) -> bool:
         return not self.failures and not self.missing
 
+    def report(self) -> list[str]:
+        """What occurred how often, and each failure with the command that replays it, line by line."""
+        lines = [f"{self.seeds} seeds, {self.connected} connected, {len(self.failures)} failed"]
+        lines += [f"  expected {name:<15} {count:>8}" for name, count in sorted(self.outlooks.items())]
+        lines += [f"  {name:<24} {count:>8}" for name, count in sorted(self.interest.items())]
+        lines += [f"never occurred: {name}" for name in self.missing]
+        for seed, failure in sorted(self.failures.items()):
+            lines += [f"seed {seed}: {failure}", f"  {replay_command(seed)}"]
+        return lines
+
 
 def replay_command(seed: int) -> str:
     """The one command that runs a seed again and shows what happened."""
-    return f"python -m tests.sim --seed {seed} --trace"
+    return f'make sim ARGS="--seed {seed} --trace"'
 
 
 def run_campaign(start: int, seeds: int, jobs: int) -> Campaign:

@@ -50,7 +50,7 @@ class AgentWatch:
         self._events = events
         self._seen: set[bytes] = set()
         self._authenticated: set[Path] = set()
-        self._asked: set[Path] = set()
+        self._asked_at: dict[Path, float] = {}
         self._outstanding: dict[StreamId, str] = {}
         self._attempts: dict[tuple[object, ...], deque[float]] = {}
         self._nominated: dict[tuple[int, bytes], Path] = {}
@@ -68,16 +68,22 @@ class AgentWatch:
         if USE_CANDIDATE in attributes:
             self._nominates(path, component, attributes[USERNAME])
         transaction_id = message[8:20]
-        first_on_path = path not in self._asked
-        self._asked.add(path)
+        first_on_path = path not in self._asked_at
         if transaction_id in self._seen:
             if isinstance(path, TcpPath):
                 raise PropertyError(f"retransmission: {self.name} repeated a request on TCP {path}")
             return
         self._seen.add(transaction_id)
-        if path in self._authenticated or (isinstance(path, TcpPath) and first_on_path):
+        asked_at, self._asked_at[path] = self._asked_at.get(path, float("-inf")), now
+        if isinstance(path, TcpPath) and first_on_path:
             return  # on a connection just opened it is the check that began with the Connect
+        if path in self._authenticated and (not self._policy.pacing.strict or self._is_consent(now - asked_at)):
+            return
         self._process.transaction(f"{self.name} asks on {_words(path)}", now)
+
+    def _is_consent(self, since: float) -> bool:
+        """Under strict pacing only consent is asked for without waiting, and that not soon (RFC 7675 s5.1)."""
+        return since >= 0.8 * self._policy.consent.interval - TOLERANCE
 
     def _nominates(self, path: Path, component: int, username: bytes) -> None:
         """Regular nomination: one pair a component and generation, another only in place of a lost one."""
