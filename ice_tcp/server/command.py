@@ -141,8 +141,8 @@ def command(
 
     Without --user, --users or --secret it is a STUN server, and relays nothing.
     """
-    accounts = dict([*users, *(_read_users(users_file) if users_file else ())])
     try:
+        accounts = dict([*users, *(_read_users(users_file) if users_file else ())])
         options = ServerOptions(
             hosts=hosts or default_hosts(),
             users=accounts,

@@ -15,7 +15,6 @@ from ice_tcp.server.core.requests import Refusal
 from ice_tcp.server.options import ServerOptions
 from ice_tcp.stun import (
     AlgorithmParameters,
-    Attribute,
     AttributeType,
     ErrorNumber,
     Integrity,
@@ -167,6 +166,3 @@ class Accounts:
 def short_lived_password(secret: str, username: str) -> str:
     """The password of a short-lived username ``"expiry:name"``; coturn's ``use-auth-secret`` makes the same one."""
     return base64.b64encode(hmac.digest(secret.encode(), username.encode(), hashlib.sha1)).decode()
-
-
-__all__ = ["Accounts", "Attribute", "Identity", "short_lived_password"]

@@ -30,7 +30,6 @@ RESERVATION_LIFETIME = 60.0
 _TRIES = 16
 """Ports that are tried before a family has no capacity: other programs use some, too."""
 _TRANSPORTS = {17: RelayTransport.UDP, 6: RelayTransport.TCP}
-_EVEN, _ANY = 2, 1
 
 
 @dataclass(slots=True)
@@ -222,9 +221,9 @@ class Allocate:
     def _choose(self, attempt: _Attempt, host: str) -> Address | None:
         """A random port that is free as far as we know (RFC 6056), with a free one after it for a reservation."""
         first, last = self._context.options.relay_ports
-        step = _ANY
+        step = 1
         if attempt.even:
-            step = _EVEN
+            step = 2
             first += first % 2
         last -= attempt.reserve
         count = (last - first) // step + 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from ice_tcp.server.core.accounts import Identity
 from ice_tcp.server.core.actions import Address, Client, CloseRelay, CloseRoute, OpenRoute, RelayTransport
@@ -91,9 +91,6 @@ class Allocations:
 
     def __len__(self) -> int:
         return len(self._of_client)
-
-    def __iter__(self) -> Iterator[Allocation]:
-        return iter(self._of_client.values())
 
     @property
     def relay_count(self) -> int:

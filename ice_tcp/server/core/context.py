@@ -107,10 +107,5 @@ def family_of(address: Address) -> int:
     return 6 if ":" in address[0] else 4
 
 
-def peer_of(request: Request) -> Address | None:
-    """The one peer that a request names. Raises DecodeError."""
-    return request.message.xor_peer_address
-
-
 def has(request: Request, type_: AttributeType) -> bool:
     return type_ in request.message.attributes
