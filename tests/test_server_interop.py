@@ -269,3 +269,21 @@ def test_the_documented_configuration_works(tmp_path: Path) -> None:
         asyncio.run(scenario())
     complaints = [line for line in coturn.log().splitlines() if "ERROR" in line or "Bad configuration" in line]
     assert [line for line in complaints if "denied in the range" not in line] == []
+
+
+def test_coturn_sends_clients_to_the_documented_alternates(tmp_path: Path) -> None:
+    lines = re.findall(r"^alternate-server=.*$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+
+    async def scenario(coturn: Coturn) -> list[tuple[str, int] | None]:
+        servers = []
+        for _ in lines:
+            client = UdpClient(coturn.address)
+            response = await client.ask(Method.ALLOCATE, requested_transport(17))
+            assert response.error_code is not None and response.error_code.code == 300
+            servers.append(response.alternate_server)
+            client.close()
+        return servers
+
+    with Coturn(tmp_path, extra=lines) as coturn:
+        found = asyncio.run(scenario(coturn))
+    assert set(found) == {("192.0.2.11", 3478), ("192.0.2.12", 3478)}
