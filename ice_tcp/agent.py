@@ -374,11 +374,11 @@ class Agent:
                 self._gathering = _Gathering()
             case StateChanged(state, verdict):
                 self._state_changed(state, verdict)
-        for listener in self._listeners:
-            listener.put(event)
-        if event == StateChanged(AgentState.CLOSED):
+        if self._listeners:  # a weak set is slow to walk, even when it is empty
             for listener in self._listeners:
-                listener.end()
+                listener.put(event)
+                if isinstance(event, StateChanged) and event.state is AgentState.CLOSED:
+                    listener.end()
         self._changes.notify()
 
     def _state_changed(self, state: AgentState, verdict: Verdict | None) -> None:
