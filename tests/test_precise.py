@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import time
+import tracemalloc
 
 import pytest
 
@@ -106,3 +107,39 @@ def test_one_set_of_timers_a_loop() -> None:
         return precise_timers(loop) is precise_timers(loop)
 
     assert asyncio.run(main())
+
+
+def test_cancelled_timers_do_not_pile_up() -> None:
+    async def main() -> int:
+        timers = PreciseTimers(asyncio.get_running_loop())
+        now = time.monotonic()
+        kept = timers.call_at(now + 50, lambda: None)
+        tracemalloc.start()
+        for _ in range(10_000):
+            timers.call_at(now + 60, lambda: None).cancel()
+        size, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        kept.cancel()
+        return size
+
+    assert asyncio.run(main()) < 10_000
+
+
+def test_one_that_raises_does_not_keep_the_others() -> None:
+    async def main() -> list[str]:
+        loop = asyncio.get_running_loop()
+        complaints: list[str] = []
+        loop.set_exception_handler(lambda _, context: complaints.append(str(context["exception"])))
+        timers = PreciseTimers(loop)
+        done = loop.create_future()
+        now = time.monotonic()
+
+        def fail() -> None:
+            raise LookupError("the first one")
+
+        timers.call_at(now + 0.001, fail)
+        timers.call_at(now + 0.002, lambda: done.set_result(None))
+        await done
+        return complaints
+
+    assert asyncio.run(main()) == ["the first one"]

@@ -531,7 +531,7 @@ class Session:
         for stream in self.connections:
             if all(pair.stream is not stream for pair in kept):
                 self.connections.close(stream, Verdict.SUPERSEDED, now)
-                self._authenticated.discard(stream.path)
+        self._authenticated.intersection_update(self.usage.paths())
         bases = {pair.base for pair in kept}
         self.gathering.close([base for base in self.gathering.bases if base not in bases])
         self._recovery.concluded(now)

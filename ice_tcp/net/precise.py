@@ -43,7 +43,7 @@ class PreciseTimer:
     def cancel(self) -> None:
         if self.callback is not None:
             self.callback = None
-            self._owner.drop_cancelled()
+            self._owner.cancelled()
 
 
 class PreciseTimers:
@@ -56,6 +56,7 @@ class PreciseTimers:
         self._loop = loop
         self._pending: list[tuple[float, int, PreciseTimer]] = []
         self._order = count()
+        self._cancelled = 0  # of those in the heap
         self._fd: int | None = None
         self._libc = ctypes.CDLL(None, use_errno=True)
 
@@ -66,6 +67,16 @@ class PreciseTimers:
         if self._pending[0][2] is timer:
             self._arm()
         return timer
+
+    def cancelled(self) -> None:
+        """One of the timers was cancelled; most are, and they must not pile up until their instant."""
+        self._cancelled += 1
+        if 2 * self._cancelled > len(self._pending):
+            self._pending = [entry for entry in self._pending if entry[2].callback is not None]
+            heapq.heapify(self._pending)
+            self._cancelled = 0
+            if not self._pending:
+                self._close()
 
     def _arm(self) -> None:
         if self._fd is None:
@@ -85,20 +96,21 @@ class PreciseTimers:
         with suppress(BlockingIOError):  # armed anew since it became readable
             os.read(self._fd, 8)
         now = time.monotonic()
-        while self._pending and self._pending[0][0] <= now:
-            timer = heapq.heappop(self._pending)[2]
-            callback, timer.callback = timer.callback, None
-            if callback is not None:
-                callback()
-        self.drop_cancelled()
+        try:
+            while self._pending and self._pending[0][0] <= now:
+                timer = heapq.heappop(self._pending)[2]
+                callback, timer.callback = timer.callback, None
+                if callback is not None:
+                    callback()
+                else:
+                    self._cancelled -= 1
+        finally:  # the others' time comes, too, if one of them raises
+            self._close_or_arm()
+
+    def _close_or_arm(self) -> None:
         if self._pending:
             self._arm()
-
-    def drop_cancelled(self) -> None:
-        """Forget cancelled timers that come first; without any pending one, nothing stays open."""
-        while self._pending and self._pending[0][2].callback is None:
-            heapq.heappop(self._pending)
-        if not self._pending:
+        else:
             self._close()
 
     def _close(self) -> None:
