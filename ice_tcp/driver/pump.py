@@ -85,6 +85,7 @@ class Driver:
         "_loop",
         "_network",
         "_on_event",
+        "_precise",
         "_pumping",
         "_sockets",
         "_streams",
@@ -112,6 +113,7 @@ class Driver:
         self._clock = 0.0
         self._timer: PreciseTimer | asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
+        self._precise = precise_timers(self._loop)
         self.components = {number: Component(limits) for number in range(1, components + 1)}
 
     # The pump
@@ -156,8 +158,9 @@ class Driver:
         return self._clock
 
     def _arm(self) -> None:
+        """See to it that the core hears of its next instant; a timer that fires early costs less than two."""
         at = self._core.next_timer()
-        if at == self._timer_at:
+        if at is not None and self._timer_at is not None and at >= self._timer_at:
             return
         before = self._timer
         self._timer_at = at
@@ -166,10 +169,9 @@ class Driver:
             before.cancel()
 
     def _call_at(self, at: float) -> PreciseTimer | asyncio.TimerHandle:
-        timers = precise_timers(self._loop)
-        if timers is not None:
+        if self._precise is not None:
             with suppress(OSError):  # no descriptor left
-                return timers.call_at(at, self._expire)
+                return self._precise.call_at(at, self._expire)
         return self._loop.call_at(at, self._expire)
 
     def _expire(self) -> None:

@@ -23,6 +23,10 @@ _TFD_TIMER_ABSTIME: Final = 1
 _TFD_NONBLOCK_CLOEXEC: Final = os.O_NONBLOCK | os.O_CLOEXEC
 
 
+_WAKE_LATENCY: Final = 50e-6
+"""Seconds from the expiry of a timerfd until Python runs: asked for earlier by this, and what is left is waited out."""
+
+
 class _TimeSpec(ctypes.Structure):
     _fields_ = (("tv_sec", ctypes.c_long), ("tv_nsec", ctypes.c_long))
 
@@ -87,7 +91,7 @@ class PreciseTimers:
                 raise OSError(ctypes.get_errno(), "timerfd_create")
             self._loop.add_reader(self._fd, self._fire)
         # An instant of zero would disarm it.
-        nanoseconds = max(1, round(self._pending[0][0] * 1e9))
+        nanoseconds = max(1, round((self._pending[0][0] - _WAKE_LATENCY) * 1e9))
         spec = _TimerSpec(_TimeSpec(0, 0), _TimeSpec(*divmod(nanoseconds, 10**9)))
         self._libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(spec), None)
 
@@ -96,6 +100,9 @@ class PreciseTimers:
         with suppress(BlockingIOError):  # armed anew since it became readable
             os.read(self._fd, 8)
         now = time.monotonic()
+        due = self._pending[0][0] if self._pending else now
+        while now < due <= now + _WAKE_LATENCY:
+            now = time.monotonic()
         try:
             while self._pending and self._pending[0][0] <= now:
                 timer = heapq.heappop(self._pending)[2]
