@@ -104,7 +104,10 @@ class CheckList:
         if at_once and not self._context.policy.pacing.strict:
             self._perform(pair, now)
             return
-        if pair not in self._triggered:
+        if pair.nominating:
+            # It ends the work of the others that wait (docs/deviations.md).
+            self._triggered.appendleft(pair)
+        elif pair not in self._triggered:
             self._triggered.append(pair)
         self.wake(now)
 
@@ -182,21 +185,22 @@ class CheckList:
         if earliest > now:
             self._tick = self._context.timers.set(earliest, self._reserve)
         else:
-            self._reserve(now)
+            self._tick = self._context.timers.set(self._context.pacer.reserve(now), self._check_next)
 
     def _reserve(self, now: float) -> None:
-        self._tick = self._context.timers.set(self._context.pacer.reserve(now), self._check_next)
+        self._tick = None
+        if self._has_work():  # else others of the process need the slot more
+            self._tick = self._context.timers.set(self._context.pacer.reserve(now), self._check_next)
 
     def _check_next(self, now: float) -> None:
         self._tick = None
-        if not self._has_work():
-            return
-        later = self._context.pacer.take(now)
-        if later is not None:
+        later = self._context.pacer.next_at(now)
+        if later > now:
             self._tick = self._context.timers.set(later, self._check_next)
             return
         pair = self._choose()
         if pair is not None:
+            self._context.pacer.take(now)
             self._checked_at = now
             self._perform(pair, now)
             self.wake(now)

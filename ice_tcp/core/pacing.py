@@ -9,8 +9,8 @@ MINIMUM_INTERVAL = 0.005
 class Pacer:
     """Shares the 5 ms slots of a process among its agents, first come, first served.
 
-    Call ``reserve`` when there is something to send, and ``take`` when the reserved instant has come: a slot that
-    was reached late moves the later ones, so ``take`` may name a new instant instead.
+    Call ``reserve`` when there is something to send. When the reserved instant has come, ask ``next_at``, for a slot
+    that was reached late moves the later ones; and ``take`` when the transaction begins.
     """
 
     __slots__ = ("_free_at", "_taken_at")
@@ -25,11 +25,11 @@ class Pacer:
         self._free_at = slot + MINIMUM_INTERVAL
         return slot
 
-    def take(self, now: float) -> float | None:
-        """None: send now. Otherwise the instant to call again."""
-        earliest = self._taken_at + MINIMUM_INTERVAL
-        if now < earliest:
-            return earliest
+    def next_at(self, now: float) -> float:
+        """When the next transaction may begin; ``now`` if that is at once."""
+        return max(now, self._taken_at + MINIMUM_INTERVAL)
+
+    def take(self, now: float) -> None:
+        """A transaction begins. Ask ``next_at`` before."""
         self._taken_at = now
         self._free_at = max(self._free_at, now + MINIMUM_INTERVAL)
-        return None

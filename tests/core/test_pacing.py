@@ -192,9 +192,10 @@ class TestPacer:
 
     def test_sends_who_comes_too_early_away_until_it_is_time(self) -> None:
         pacer = Pacer()
-        assert pacer.take(10.0) is None
-        assert pacer.take(10.003) == pytest.approx(10.005)
-        assert pacer.take(10.005) is None
+        assert pacer.next_at(10.0) == 10.0
+        pacer.take(10.0)
+        assert pacer.next_at(10.003) == pytest.approx(10.005)
+        assert pacer.next_at(10.006) == 10.006
 
     @pytest.mark.parametrize("seed", range(20))
     def test_never_lets_two_pass_within_5_ms_however_late_they_come(self, seed: int) -> None:
@@ -204,8 +205,9 @@ class TestPacer:
         taken = []
         while waiting:
             at = waiting.pop(0)
-            later = pacer.take(at)
-            if later is None:
+            later = pacer.next_at(at)
+            if later == at:
+                pacer.take(at)
                 taken.append(at)
             else:
                 waiting.append(later + rng.random() / 50)

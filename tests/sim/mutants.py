@@ -126,13 +126,13 @@ def _concluded_components_get_new_pairs() -> Iterator[None]:
 def _no_pacing() -> Iterator[None]:
     with (
         patch.object(pacing.Pacer, "reserve", lambda _pacer, now: now),
-        patch.object(pacing.Pacer, "take", _always(None)),
+        patch.object(pacing.Pacer, "next_at", lambda _pacer, now: now),
         patch.object(checklist.CheckList, "ta", property(_always(0.0), _nothing), create=True),
     ):
         yield
 
 
-_replace("pacer-not-shared", pacing.Pacer, "take", _always(None))
+_replace("pacer-not-shared", pacing.Pacer, "next_at", lambda _pacer, now: now)
 
 
 @_mutant
