@@ -23,6 +23,7 @@ RECEIVER_COMMAND: Final = "demo-receiver"
 """The hidden subcommand that is the other process."""
 
 _START_TIMEOUT: Final = 30.0
+_END_TIMEOUT: Final = 0.5  # seconds for a process that is ending anyway
 _REPORT_TIMEOUT: Final = 10.0
 _EXIT_TIMEOUT: Final = 5.0
 
@@ -122,6 +123,10 @@ async def _receiver(arguments: Sequence[str], rendezvous: LoopbackRendezvous) ->
         process.stdin.close()
         yield process
     finally:
+        # One that has just ended by itself is not killed: that would steal its status from asyncio, which complains.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_END_TIMEOUT):
+                await process.wait()
         if process.returncode is None:
             process.kill()
         await process.wait()
