@@ -223,9 +223,14 @@ def test_a_receiver_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch)
 async def running(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """A demonstration in a process group of its own, whose file is on its way."""
     command = (sys.executable, "-m", "ice_tcp.cli", "demo", "--size", "2G", *arguments)
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True
-    )
+    # A background job of a shell ignores interrupts, and so would the child; a signal that is handled it gets anew.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, previous)
     assert process.stdout is not None
     try:
         async for line in process.stdout:
