@@ -11,10 +11,10 @@ SECONDS ?= 60
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs bench sim fuzz clean distclean
+.PHONY: help demo test lint types docs bench sim interop interop-deps fuzz clean distclean
 
 help:  ## List these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## Connect two processes and send a file; options: make demo ARGS="--transport tcp --size 64M"
 	@$(BIN)/ice-tcp demo $(ARGS)
@@ -40,6 +40,12 @@ bench: $(READY)  ## Measure against aioice and a bare asyncio protocol; fails be
 
 sim: $(READY)  ## Run the simulator over many seeds: make sim SEEDS=50000
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) $(ARGS)
+
+interop: $(READY)  ## Run the tests against other implementations; what they need: make interop-deps
+	$(BIN)/python -m pytest -m interop $(ARGS)
+
+interop-deps:  ## Install the other implementations (Debian; needs root)
+	@command -v turnserver >/dev/null || { apt-get update && apt-get install -y --no-install-recommends coturn; }
 
 fuzz: $(READY)  ## Search for input that breaks a parser, each for so long: make fuzz SECONDS=60
 	@set -e; for entry in tests/fuzz/fuzz_*.py; do \

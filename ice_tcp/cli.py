@@ -24,6 +24,7 @@ from ice_tcp.demo.plan import Payload, Plan, PlanError, Policies, demo_policies,
 from ice_tcp.demo.receiver import run_receiver
 from ice_tcp.demo.sender import RECEIVER_COMMAND, Outcome, View, run_sender
 from ice_tcp.net.interfaces import host_addresses
+from ice_tcp.server.command import command as server_command
 
 MAX_GENERATED_BYTES = 1 << 40
 
@@ -231,6 +232,9 @@ def _load_policy(path: Path) -> Policy:
     except (OSError, UnicodeError) as error:
         raise click.UsageError(f"{path} cannot be read: {error}") from None
     return load_policy(text, source=str(path), environ=os.environ, read_file=read_file)
+
+
+main.add_command(server_command)
 
 
 if __name__ == "__main__":
