@@ -178,6 +178,20 @@ def test_strict_pacing_makes_the_nominating_check_wait_for_its_turn() -> None:
     assert min(gaps(one)) >= MINIMUM_INTERVAL - EPSILON
 
 
+def test_under_strict_pacing_the_nominating_check_goes_before_other_triggered_ones() -> None:
+    """It ends their work (docs/deviations.md)."""
+    net = Net()
+    node = net.node(policy=policy(transports=["udp"], pacing={"strict": True}))
+    node.gather()
+    peer = Peer(node)
+    peer.introduce(udp_candidate(5000))
+    net.run(0)
+    peer.asks(peer.udp_path(5001))
+    peer.answers(node.new_requests[0])
+    net.run(0.1)
+    assert [(sent.path, sent.message.use_candidate) for sent in node.new_requests[1:2]] == [(peer.udp_path(5000), True)]
+
+
 class TestPacer:
     """The pacer by itself."""
 
