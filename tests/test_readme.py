@@ -16,7 +16,7 @@ from ice_tcp.cli import main
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
-TARGETS = re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE)
+TARGETS = re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE)
 
 
 def blocks(language: str) -> list[str]:
@@ -32,7 +32,7 @@ def test_the_example_connects_two_agents(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_every_make_command_is_a_target() -> None:
-    named = set(re.findall(r"\bmake ([a-z]+)", "".join(blocks("console")) + "".join(re.findall(r"`[^`\n]+`", README))))
+    named = set(re.findall(r"\bmake ([a-z-]+)", "".join(blocks("console")) + "".join(re.findall(r"`[^`\n]+`", README))))
     assert {"demo", "test"} <= named <= set(TARGETS)
 
 
