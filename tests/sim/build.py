@@ -192,6 +192,8 @@ def _peer(
 ) -> Peer:
     policy = policy_for(side)
 
+    watch = AgentWatch(name, process, policy, world.events)
+
     def sink(now: float, record: trace.Record) -> None:
         world.note(name, f"  {words(record)}") if world.observer else None
         match record:
@@ -203,6 +205,8 @@ def _peer(
                 world.events["fresh-port"] += 1
             case trace.Reopening():
                 world.events["reopening"] += 1
+            case trace.ConsentChecked(path=path):
+                watch.asks_consent(path)
 
     agent = Agent(
         side.role,
@@ -212,7 +216,6 @@ def _peer(
         components=scenario.components,
         trace=sink,
     )
-    watch = AgentWatch(name, process, policy, world.events)
     rng = Random(f"{scenario.seed}/shell/{name}")
     shell = SimShell(name, world, host, agent, policy, watch, side.manners, rng)
     addresses = [InterfaceAddress(f"eth{number}", address) for number, address in enumerate(host.attachments)]

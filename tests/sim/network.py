@@ -34,6 +34,9 @@ class Node(Protocol):
     def receive(self, packet: Packet, via: Attachment) -> None: ...
 
 
+MAGIC_COOKIE = b"\x21\x12\xa4\x42"
+
+
 class Attachment:
     """A node's place in a realm; ``up`` False: the cable is cut."""
 
@@ -59,6 +62,8 @@ class Realm:
         self.name = name
         self.clock = clock
         self.gateway: Attachment | None = None
+        self.stun_lost_at: list[float] = []
+        """When a datagram with a STUN message was lost."""
         self._rng = rng
         self._observer = observer
         self._nodes: dict[str, Attachment] = {}
@@ -138,6 +143,8 @@ class Realm:
         self.clock.at(when, arrive)
 
     def _lost(self, packet: Packet, why: str) -> None:
+        if isinstance(packet.payload, bytes) and packet.payload[4:8] == MAGIC_COOKIE:
+            self.stun_lost_at.append(self.clock.now)
         if self._observer is not None:
             self._observer(self.name, f"{why}: {packet.source} -> {packet.destination} {describe(packet.payload)}")
 

@@ -50,7 +50,8 @@ class AgentWatch:
         self._events = events
         self._seen: set[bytes] = set()
         self._authenticated: set[Path] = set()
-        self._asked_at: dict[Path, float] = {}
+        self._asked: set[Path] = set()
+        self._consent_due: Counter[Path] = Counter()
         self._outstanding: dict[StreamId, str] = {}
         self._attempts: dict[tuple[object, ...], deque[float]] = {}
         self._nominated: dict[tuple[int, bytes], Path] = {}
@@ -68,22 +69,25 @@ class AgentWatch:
         if USE_CANDIDATE in attributes:
             self._nominates(path, component, attributes[USERNAME])
         transaction_id = message[8:20]
-        first_on_path = path not in self._asked_at
+        first_on_path = path not in self._asked
         if transaction_id in self._seen:
             if isinstance(path, TcpPath):
                 raise PropertyError(f"retransmission: {self.name} repeated a request on TCP {path}")
             return
         self._seen.add(transaction_id)
-        asked_at, self._asked_at[path] = self._asked_at.get(path, float("-inf")), now
+        self._asked.add(path)
         if isinstance(path, TcpPath) and first_on_path:
             return  # on a connection just opened it is the check that began with the Connect
-        if path in self._authenticated and (not self._policy.pacing.strict or self._is_consent(now - asked_at)):
+        if self._consent_due[path]:
+            self._consent_due[path] -= 1
+            return
+        if path in self._authenticated and not self._policy.pacing.strict:
             return
         self._process.transaction(f"{self.name} asks on {_words(path)}", now)
 
-    def _is_consent(self, since: float) -> bool:
-        """Under strict pacing only consent is asked for without waiting, and that not soon (RFC 7675 s5.1)."""
-        return since >= 0.8 * self._policy.consent.interval - TOLERANCE
+    def asks_consent(self, path: Path) -> None:
+        """The next request on this path is a consent check, which never waits for the pace."""
+        self._consent_due[path] += 1
 
     def _nominates(self, path: Path, component: int, username: bytes) -> None:
         """Regular nomination: one pair a component and generation, another only in place of a lost one."""
