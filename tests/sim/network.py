@@ -62,8 +62,8 @@ class Realm:
         self.name = name
         self.clock = clock
         self.gateway: Attachment | None = None
-        self.stun_lost_at: list[float] = []
-        """When a datagram with a STUN message was lost."""
+        self.stun_lost: set[bytes] = set()
+        """Transaction ids of the STUN messages that were lost as datagrams."""
         self._rng = rng
         self._observer = observer
         self._nodes: dict[str, Attachment] = {}
@@ -144,7 +144,7 @@ class Realm:
 
     def _lost(self, packet: Packet, why: str) -> None:
         if isinstance(packet.payload, bytes) and packet.payload[4:8] == MAGIC_COOKIE:
-            self.stun_lost_at.append(self.clock.now)
+            self.stun_lost.add(packet.payload[8:20])
         if self._observer is not None:
             self._observer(self.name, f"{why}: {packet.source} -> {packet.destination} {describe(packet.payload)}")
 

@@ -147,10 +147,10 @@ def check_held(session: Session, since: float = 0.0) -> None:
 
 
 def _lost_by_chance(peer: Peer, at: float) -> bool:
-    """So many STUN messages were lost on the way that each consent check, sent once (RFC 7675 s5.1), may have been."""
-    consent = peer.shell.policy.consent
-    losses = [lost for lost in peer.shell.world.internet.stun_lost_at if at - consent.timeout <= lost <= at]
-    return len(losses) >= consent.timeout // (1.2 * consent.interval)
+    """Each of the last consent checks, which are sent once (RFC 7675 s5.1), was lost on the way, or its answer was."""
+    since = at - peer.shell.policy.consent.timeout
+    asked = [transaction_id for sent_at, transaction_id in peer.shell.watch.consent_asked if since <= sent_at < at]
+    return bool(asked) and peer.shell.world.internet.stun_lost.issuperset(asked)
 
 
 def check_lost(peer: Peer) -> None:

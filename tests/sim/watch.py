@@ -52,6 +52,7 @@ class AgentWatch:
         self._authenticated: set[Path] = set()
         self._asked: set[Path] = set()
         self._consent_due: Counter[Path] = Counter()
+        self.consent_asked: list[tuple[float, bytes]] = []
         self._outstanding: dict[StreamId, str] = {}
         self._attempts: dict[tuple[object, ...], deque[float]] = {}
         self._nominated: dict[tuple[int, bytes], Path] = {}
@@ -80,6 +81,7 @@ class AgentWatch:
             return  # on a connection just opened it is the check that began with the Connect
         if self._consent_due[path]:
             self._consent_due[path] -= 1
+            self.consent_asked.append((now, transaction_id))
             return
         if path in self._authenticated and not self._policy.pacing.strict:
             return
