@@ -8,6 +8,7 @@ nor aliases of aliases make it grow (a "billion laughs"). Scalars are read by th
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn, Protocol, TypeAlias
 
@@ -107,12 +108,20 @@ def read_document(text: str, source: str, *, loader: Loader = LOADER) -> Documen
             source, place.line, place.column, "", f"the character {match[0]!r} is not allowed in YAML", "remove it"
         )
         raise PolicyError([problem])
-    builder = _Builder(source)
+    # libyaml reads ahead and has limits of its own: it may give up before it has told of what we refuse earlier. So
+    # what it cannot read is left to the loader in Python, which tells event by event.
+    with suppress(yaml.MarkedYAMLError):
+        return _document(text, source, loader)
     try:
-        for event in yaml.parse(text, Loader=loader):
-            builder.take(event)
+        return _document(text, source, yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         raise PolicyError([_syntax_problem(error, source)]) from None
+
+
+def _document(text: str, source: str, loader: Loader) -> Document:
+    builder = _Builder(source)
+    for event in yaml.parse(text, Loader=loader):
+        builder.take(event)
     return Document(builder.root or _Node(Place(1, 1), (), {}), builder.problems)
 
 
