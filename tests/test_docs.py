@@ -14,6 +14,32 @@ ROOT: Final = Path(__file__).parent.parent
 DOCUMENTS: Final = ("deviations.md", "rfc-coverage.md")
 STATUSES: Final = ("yes", "in part", "no", "-")
 
+SECTIONS: Final = {
+    "4571": "2 3 4 6",
+    "5769": "2.1 2.2 2.3 2.4",
+    "5780": "4 5 6 7",
+    "6062": "4 5 6",
+    "6544": "3 4.1 4.2 4.3 4.4 4.5 5.1 5.2 5.3 5.4 5.5 6 6.1 6.2 7.1 7.2 8 9.1 9.2 10.1 10.2 11.1 11.2 12 App.B App.C",
+    "7064": "3",
+    "7065": "3",
+    "7675": "5.1 5.2 6 7 8",
+    "7983": "3 4 5 6 7",
+    "8421": "3 4 5",
+    "8445": (
+        "2.5 5.1.1.1 5.1.1.2 5.1.1.3 5.1.1.4 5.1.2.1 5.1.2.2 5.1.3 5.2 5.3 5.4 6.1.1 6.1.2.1 6.1.2.2 6.1.2.3 6.1.2.4 "
+        "6.1.2.5 6.1.2.6 6.1.3 6.1.4.1 6.1.4.2 6.2 7.1.1 7.1.2 7.1.3 7.2.1 7.2.2 7.2.3 7.2.4 7.2.5.1 7.2.5.2.1 "
+        "7.2.5.2.2 7.2.5.2.3 7.2.5.2.4 7.2.5.3.1 7.2.5.3.2 7.2.5.3.3 7.2.5.3.4 7.2.5.4 7.3 7.3.1.1 7.3.1.2 7.3.1.3 "
+        "7.3.1.4 7.3.1.5 7.3.2 8.1.1 8.1.2 8.2 8.3.1 8.3.2 9 10 11 12.1 12.1.1 12.2 13 14.1 14.2 14.3 16.1 16.2"
+    ),
+    "8489": "5 6.1 6.2.1 6.2.2 6.2.3 6.3.1 6.3.2 6.3.3 6.3.4 7 8.1 9.1 9.2 9.2.1 10 11 12 13 14 14.5 14.6 App.B.1",
+    "8656": "4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19",
+    "8828": "5.2 6.1 6.2",
+    "8838": "3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18",
+    "8839": "4 4.2.3 4.3 4.4.1.1.1 5.1 5.2 5.3 5.4 5.5 5.6 6 7 8",
+    "8863": "4 5",
+}
+"""Of each RFC the sections that ask something of an implementation."""
+
 _NAME = re.compile(r"`((?:candidates|docs|ice_tcp|interop|tests)/[\w./-]+)((?:::\w+)*)`")
 
 
@@ -73,6 +99,26 @@ def test_every_section_has_a_status_and_what_is_implemented_has_a_file_and_a_tes
         assert [test for _, test in names_in(row[3])] == [""]
         assert all(test for _, test in names_in(row[4]))
         assert names_in(row[4])
+
+
+def sections_told(rfc: str) -> set[str]:
+    """The sections of the tables of an RFC; "4 to 6" is three."""
+    text = (ROOT / "docs" / "rfc-coverage.md").read_text("utf-8").replace("App. ", "App.")
+    found: set[str] = set()
+    for chapter in re.split(r"^## ", text, flags=re.MULTILINE):
+        if re.match(rf"(RFC \d+, )*RFC {rfc}\b", chapter):
+            for cell in re.findall(r"^\| ([\dA][^|]*?) \|", chapter, flags=re.MULTILINE):
+                first, _, last = cell.partition(" to ")
+                found.update(map(str, range(int(first), int(last) + 1)) if last else cell.split(", "))
+    return found
+
+
+@pytest.mark.parametrize("rfc", SECTIONS)
+def test_every_section_of_an_rfc_is_told_of(rfc: str) -> None:
+    """By itself, or with a section that it is part of and that asks nothing of its own."""
+    wanted, told = SECTIONS[rfc].split(), sections_told(rfc)
+    whole = tuple(f"{each}." for each in told - set(wanted))
+    assert [each for each in wanted if each not in told and not each.startswith(whole)] == []
 
 
 def test_every_deviation_quotes_its_rfc_and_names_a_test() -> None:
