@@ -230,10 +230,15 @@ def _advertise(policy: Policy) -> _Found:
 
 def _servers(policy: Policy) -> _Found:
     for index, server in enumerate(policy.servers):
-        for name, other in (("username", "password"), ("password", "username")):
-            if getattr(server, name) and not getattr(server, other):
-                yield Contradiction(("servers", index, name), f"it is useless without {other}", f"add {other}")
-        if server.relays and not (server.username or server.password):
+        if server.secret and server.password:
+            yield Contradiction(
+                ("servers", index, "secret"), "password says the same in another way", "remove one of the two"
+            )
+        elif server.password and not server.username:
+            yield Contradiction(("servers", index, "password"), "it is useless without username", "add username")
+        elif server.username and not (server.password or server.secret):
+            yield Contradiction(("servers", index, "username"), "it is useless without password", "add password")
+        if server.relays and not (server.username or server.password or server.secret):
             yield Contradiction(
                 ("servers", index, "url"),
                 "a TURN server needs credentials (RFC 8656 s5)",

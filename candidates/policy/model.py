@@ -29,6 +29,7 @@ from candidates.policy.sections import (
     Nomination,
     Pacing,
     PortRanges,
+    Relay,
     Remote,
     RemoteRule,
     Section,
@@ -77,6 +78,7 @@ class Policy(Section):
         default=SimultaneousOpen(), description="How simultaneous open is tried."
     )
     servers: tuple[ServerPolicy, ...] = Field(default=(), description="STUN and TURN servers.")
+    relay: Relay = Field(default=Relay(), description="What is asked of TURN servers for relayed candidates.")
     limits: Limits = Field(default=Limits(), description="Bounds on what a peer can make us keep.")
 
     @model_validator(mode="after")

@@ -172,6 +172,27 @@ class Nomination(Section):
     grace: Seconds = Field(
         default=0.5, description="Seconds that a better pair, still alive, is waited for after the first valid one."
     )
+    relay_grace: Seconds = Field(
+        default=5.0,
+        description="The same while a relayed pair is the best: it carries data, un-nominated, and a direct one is "
+        "waited for.",
+    )
+
+
+class Relay(Section):
+    """What is asked of TURN servers for relayed candidates (RFC 8656)."""
+
+    lifetime: PositiveCount | None = Field(
+        default=None, description="Seconds that an allocation shall live between two refreshes; null: the server's."
+    )
+    even_port: Flag = Field(
+        default=False,
+        description="Ask for an even port for component 1 and the next one for component 2, for peers with RTP and "
+        "RTCP that insist (RFC 8656 s7.2); IPv4 only.",
+    )
+    dont_fragment: Flag = Field(
+        default=False, description="Have the server set the DF bit towards the peer (DONT-FRAGMENT)."
+    )
 
 
 class Consent(Section):

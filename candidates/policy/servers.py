@@ -19,7 +19,7 @@ from pydantic import (
 
 from candidates.candidate import CandidateError, Transport, TransportAddress
 from candidates.policy.sections import Section
-from candidates.policy.values import Flag, wrong
+from candidates.policy.values import Flag, Seconds, wrong
 
 
 class Scheme(StrEnum):
@@ -235,6 +235,13 @@ class ServerPolicy(Section):
     url: Uri = Field(description="`stun:`, `stuns:`, `turn:` or `turns:` URI (RFC 7064, RFC 7065).")
     username: Credential | None = Field(default=None, description='User name: text, "${NAME}" or {file: PATH}.')
     password: Credential | None = Field(default=None, description='Password: text, "${NAME}" or {file: PATH}.')
+    secret: Credential | None = Field(
+        default=None,
+        description="Secret shared with the server that short-lived credentials are made from, instead of `password`.",
+    )
+    credential_lifetime: Seconds = Field(
+        default=86400.0, description="Seconds that credentials made from `secret` are good for."
+    )
     tls: Tls = Field(default=Tls(), description="TLS to a `stuns:` or `turns:` server.")
 
     @property

@@ -10,13 +10,16 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from candidates.candidate import Candidate, InterfaceAddress, TransportAddress
+from candidates.candidate import Candidate, InterfaceAddress, Transport, TransportAddress
 from candidates.parameters import IceParameters
 from candidates.policy import Policy
 from ice_tcp.core.commands import (
     Command,
     Failure,
+    LegId,
     ListenerId,
+    QueryId,
+    ServerEndpoint,
     SocketId,
     StreamId,
     UdpPath,
@@ -25,12 +28,15 @@ from ice_tcp.core.context import Context
 from ice_tcp.core.events import (
     AgentState,
     Event,
+    MappingBehaviour,
     Role,
     SelectedPath,
+    ServerReport,
 )
 from ice_tcp.core.generation import Generation
 from ice_tcp.core.pacing import Pacer
 from ice_tcp.core.pairs import PairStatistics
+from ice_tcp.core.servers import Server
 from ice_tcp.core.session import Session
 from ice_tcp.core.trace import TraceSink
 from ice_tcp.core.verdicts import verdict_of
@@ -102,8 +108,21 @@ class Agent:
             for pair in generation.checklist
         ]
 
-    def gather(self, addresses: Sequence[InterfaceAddress], now: float) -> None:
-        """Open sockets on these addresses, as the policy allows, and find candidates.
+    def server_reports(self) -> tuple[ServerReport, ...]:
+        """What became of everything that was asked of servers since gathering began."""
+        return self._session.gathering.servers.reports.all()
+
+    def mapping_behaviours(self) -> dict[tuple[Transport, str], MappingBehaviour]:
+        """How NATs map our ports, by transport and address of this host, where servers showed it."""
+        return self._session.gathering.servers.mappings.all()
+
+    @property
+    def closing(self) -> bool:
+        """After `close`: whether an allocation is still being deleted, for two seconds at most."""
+        return self._session.gathering.servers.relays.closing
+
+    def gather(self, addresses: Sequence[InterfaceAddress], now: float, servers: Sequence[Server] = ()) -> None:
+        """Open sockets on these addresses, as the policy allows, and find candidates, with the help of ``servers``.
 
         Events follow: LocalCandidateFound for each that the peer is to hear of, then GatheringDone.
         Raises RuntimeError if this generation gathers already.
@@ -112,7 +131,7 @@ class Agent:
         session = self._session
         if session.gathering.started:
             raise RuntimeError("this generation has gathered already: use restart()")
-        session.gathering.start(addresses, now)
+        session.gathering.start(addresses, servers, now)
 
     def set_remote_parameters(self, parameters: IceParameters, now: float) -> None:
         """Take the peer's credentials. New ones after the first mean that the peer restarted, and so do we.
@@ -124,7 +143,7 @@ class Agent:
         if parameters in [generation.remote for generation in session.generations()]:
             return
         if session.current.remote is not None:
-            session.restart(None, now)
+            session.restart(None, None, now)
         session.set_remote(parameters, now)
         strays, self._strays = self._strays, []
         for candidate in strays:
@@ -166,13 +185,19 @@ class Agent:
         if self._session.current.remote is not None:
             self._session.begin_checks(now)
 
-    def restart(self, now: float, addresses: Sequence[InterfaceAddress] | None = None) -> None:
+    def restart(
+        self,
+        now: float,
+        addresses: Sequence[InterfaceAddress] | None = None,
+        servers: Sequence[Server] | None = None,
+    ) -> None:
         """Begin a new generation (RFC 8445 s9); the old one keeps its path until the new one has its own.
 
-        ``addresses`` are gathered from; None: those of last time. A Restarted event has the new parameters.
+        ``addresses`` and ``servers`` are gathered from; None: those of last time. A Restarted event has the new
+        parameters.
         """
         self._check_open()
-        self._session.restart(addresses, now)
+        self._session.restart(addresses, servers, now)
 
     def close(self, now: float) -> None:
         """End the session: everything is closed, nothing follows but the state CLOSED. More calls do nothing."""
@@ -195,6 +220,8 @@ class Agent:
 
     def datagram_received(self, socket: SocketId, source: TransportAddress, data: bytes, now: float) -> None:
         """A STUN message came on a UDP socket."""
+        if self._session.gathering.servers.received(socket, source, data, now):
+            return
         base = self._session.gathering.base_of(socket)
         if base is not None and self.state is not AgentState.CLOSED:
             self._session.binding.received(data, base, UdpPath(socket, source), source, None, now)
@@ -224,6 +251,30 @@ class Agent:
     def stream_failed(self, stream: StreamId, failure: Failure, now: float) -> None:
         """A Connect failed, or a connection broke or was misused."""
         self._session.connections.ended(stream, failure, now)
+
+    def resolved(self, query: QueryId, endpoints: Sequence[ServerEndpoint], now: float) -> None:
+        """A Resolve succeeded: the server's endpoints, the best first."""
+        self._session.gathering.servers.resolved(query, endpoints, now)
+
+    def resolve_failed(self, query: QueryId, text: str, now: float) -> None:
+        """A Resolve found nothing; ``text`` is for people."""
+        self._session.gathering.servers.query_failed(query, text, now)
+
+    def leg_opened(self, leg: LegId, local: TransportAddress, now: float) -> None:
+        """An OpenLeg succeeded; ``local`` is our own end."""
+        self._session.gathering.servers.legs.opened(leg, local, now)
+
+    def leg_received(self, leg: LegId, message: bytes, now: float) -> None:
+        """A server sent one whole STUN message, or ChannelData of an unknown channel."""
+        self._session.gathering.servers.legs.received(leg, message, now)
+
+    def leg_lost(self, leg: LegId, failure: Failure, text: str, now: float) -> None:
+        """An OpenLeg failed, or the leg broke or was misused; ``text`` is for people."""
+        self._session.gathering.servers.legs.lost(leg, failure, text, now)
+
+    def relayed(self, leg: LegId, peer: TransportAddress, data: bytes, now: float) -> None:
+        """A STUN message of ``peer`` came by channel."""
+        self._session.gathering.servers.legs.relayed(leg, peer, data, now)
 
     def timer_expired(self, now: float) -> None:
         """The instant of ``next_timer`` has come."""

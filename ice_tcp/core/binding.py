@@ -157,14 +157,16 @@ class Binding:
                 return
             self._checked.switch_role(now)
         use_candidate = message.use_candidate and claims[0] is not None
-        self._accept(message, path, source, generation)
+        self._accept(message, path, source, generation, now)
         self._context.note(now, RequestReceived(path, None, use_candidate))
         self._checked.authenticated(path)
         self._checked.checked(generation, InboundCheck(base, path, source, stream, priority, use_candidate), now)
 
-    def _accept(self, message: stun.Message, path: Path, source: TransportAddress, generation: Generation) -> None:
+    def _accept(
+        self, message: stun.Message, path: Path, source: TransportAddress, generation: Generation, now: float
+    ) -> None:
         mapped = stun.xor_mapped_address(source.host.partition("%")[0], source.port, message.transaction_id)
-        self._answer(message, path, stun.MessageClass.SUCCESS, [mapped], generation)
+        self._answer(message, path, stun.MessageClass.SUCCESS, [mapped], generation, now)
 
     def _refuse(
         self,
@@ -178,7 +180,7 @@ class Binding:
         """An error response, authenticated where the request was (RFC 8489 s9.1.3)."""
         self._context.note(now, RequestReceived(path, code))
         error = stun.error_code(code, _REASONS[code])
-        self._answer(message, path, stun.MessageClass.ERROR, [error, *(attributes or ())], generation)
+        self._answer(message, path, stun.MessageClass.ERROR, [error, *(attributes or ())], generation, now)
 
     def _answer(
         self,
@@ -187,6 +189,7 @@ class Binding:
         message_class: stun.MessageClass,
         attributes: list[tuple[int, bytes]],
         generation: Generation | None,
+        now: float,
     ) -> None:
         key = generation.local_key if generation is not None else None
         # RFC 8489 s9.1.3: SHA-256 where the request had it, and never both.
@@ -194,7 +197,7 @@ class Binding:
         answer = stun.encode(
             message_class, stun.Method.BINDING, message.transaction_id, attributes, key=key, integrity=algorithm
         )
-        transmit(self._context, path, answer)
+        transmit(self._context, path, answer, now)
 
     def _drop(self, path: Path, reason: DropReason, detail: str, now: float) -> None:
         self._context.note(now, MessageDropped(path, reason, detail))

@@ -59,8 +59,15 @@ class Checks:
         self._outcomes = outcomes
 
     def startable(self, pair: Pair) -> bool:
-        """Whether a check could go out now: a TCP pair needs a connection, or room for an attempt (RFC 6544 s12)."""
-        if not pair.is_tcp or pair.stream is not None:
+        """Whether a check could go out now.
+
+        A TCP pair needs a connection, or room for an attempt (RFC 6544 s12); a relay must let it through.
+        """
+        if pair.stream is not None:
+            return True
+        if not pair.base.may_reach(pair.remote.address.host):
+            return False
+        if not pair.is_tcp:
             return True
         if not pair.dials:
             return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ice_tcp import stun
-from ice_tcp.core.commands import Path, UdpPath
+from ice_tcp.core.commands import Path, TcpPath
 from ice_tcp.core.context import Context
 from ice_tcp.core.generation import Generation
 from ice_tcp.core.pairs import Pair
@@ -79,7 +79,7 @@ class Consent:
         if self._context.policy.consent.enabled and not self._generation.local.lite:
             self._renew(now, by_request=False)
             self._schedule(now)
-        elif isinstance(self.path, UdpPath):
+        elif not isinstance(self.path, TcpPath):
             self._next = self._context.timers.set(now + self._context.policy.timeouts.keepalive, self._keep_alive)
 
     def stop(self) -> None:
@@ -105,6 +105,7 @@ class Consent:
             self._context,
             self.path,
             stun.encode(stun.MessageClass.INDICATION, stun.Method.BINDING, self._context.transaction_id()),
+            now,
         )
         self._next = self._context.timers.set(now + self._context.policy.timeouts.keepalive, self._keep_alive)
 

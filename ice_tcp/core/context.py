@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from candidates.policy import Policy
-from ice_tcp.core.commands import Command
+from ice_tcp.core.commands import Command, RelayPath
 from ice_tcp.core.events import Event
 from ice_tcp.core.pacing import Pacer
 from ice_tcp.core.timers import Timers
@@ -15,7 +16,7 @@ from ice_tcp.core.trace import Record, TraceSink
 class Context:
     """One an agent, handed to its machines."""
 
-    __slots__ = ("_last_id", "commands", "events", "pacer", "policy", "rng", "timers", "trace")
+    __slots__ = ("_last_id", "commands", "events", "pacer", "policy", "relay", "rng", "timers", "trace")
 
     def __init__(self, policy: Policy, rng: random.Random, pacer: Pacer, trace: TraceSink | None) -> None:
         self.policy = policy
@@ -25,6 +26,8 @@ class Context:
         self.timers = Timers()
         self.commands: list[Command] = []
         self.events: list[Event] = []
+        self.relay: Callable[[RelayPath, bytes, float], None] = _no_relay
+        """Sends a STUN message through a relay."""
         self._last_id = 0
 
     def issue(self) -> int:
@@ -38,3 +41,7 @@ class Context:
     def note(self, now: float, record: Record) -> None:
         if self.trace is not None:
             self.trace(now, record)
+
+
+def _no_relay(_path: RelayPath, _data: bytes, _now: float) -> None:
+    """Before there are relays, and after."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from candidates.candidate import Candidate
+from candidates.candidate import Candidate, CandidateType, TcpType, Transport, TransportAddress
 from candidates.parameters import IceParameters
-from ice_tcp.core.commands import Path
+from ice_tcp.core.commands import LegTransport, Path
+from ice_tcp.core.outcomes import ServerFailure
 from ice_tcp.core.verdicts import Verdict
 
 
@@ -58,6 +59,68 @@ class SelectedPath:
     path: Path
     nominated: bool
     generation: int
+
+    @property
+    def is_relayed(self) -> bool:
+        """Whether a TURN server stands between, ours or the peer's."""
+        return CandidateType.RELAY in (self.local.type, self.remote.type)
+
+
+class MappingBehaviour(StrEnum):
+    """How a NAT maps one local port for several destinations (RFC 4787 s4.1, RFC 5382 s4, RFC 5780 s4.3)."""
+
+    UNKNOWN = "unknown"
+    """Fewer than two servers answered."""
+    NONE = "none"
+    """No NAT: the servers see the local address itself."""
+    ENDPOINT_INDEPENDENT = "endpoint-independent"
+    ADDRESS_DEPENDENT = "address-dependent"
+    ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
+    DEPENDENT = "endpoint-dependent"
+    """Dependent, on the address alone or on the port as well."""
+
+    @property
+    def is_dependent(self) -> bool:
+        """Whether a peer meets another mapping than a server told: a "symmetric" NAT."""
+        return self in (self.ADDRESS_DEPENDENT, self.ADDRESS_AND_PORT_DEPENDENT, self.DEPENDENT)
+
+
+class Purpose(StrEnum):
+    """What was wanted of a server."""
+
+    RESOLUTION = "resolution"
+    REFLEXIVE = "reflexive"
+    MAPPING = "mapping"
+    """To see whether another server sees the same port differently."""
+    RELAY = "relay"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerReport:
+    """What became of one thing that was asked of one server.
+
+    ``server`` is its URI, ``leg`` and ``address`` how it was asked, from ``host``, for candidates of ``transport``.
+    ``found`` are the mapped or relayed addresses; ``failure`` is None for success.
+    """
+
+    server: str
+    purpose: Purpose
+    leg: LegTransport | None = None
+    address: TransportAddress | None = None
+    host: str | None = None
+    component: int | None = None
+    transport: Transport | None = None
+    tcptype: TcpType | None = None
+    found: tuple[TransportAddress, ...] = ()
+    failure: ServerFailure | None = None
+
+    @property
+    def subject(self) -> object:
+        """Reports on the same subject replace each other."""
+        return (
+            *(self.server, self.purpose, self.leg, self.address, self.host),
+            *(self.component, self.transport, self.tcptype),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +188,31 @@ class RoleChanged:
     role: Role
 
 
+@dataclass(frozen=True, slots=True)
+class ServerReported:
+    """A server did what was asked of it, or did not."""
+
+    report: ServerReport
+
+
+@dataclass(frozen=True, slots=True)
+class MappingFound:
+    """How a NAT before ``host`` maps ports of this transport; told again when more is known."""
+
+    transport: Transport
+    host: str
+    behaviour: MappingBehaviour
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLost:
+    """An allocation is gone. If its path was in use, the agent restarts by itself: a Restarted event follows."""
+
+    server: str
+    relayed: tuple[TransportAddress, ...]
+    failure: ServerFailure
+
+
 Event: TypeAlias = (
     LocalCandidateFound
     | GatheringDone
@@ -134,4 +222,7 @@ Event: TypeAlias = (
     | Restarted
     | RestartFailed
     | RoleChanged
+    | ServerReported
+    | MappingFound
+    | RelayLost
 )

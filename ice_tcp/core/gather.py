@@ -1,8 +1,8 @@
-"""Local candidates from this host's addresses (RFC 8445 s5.1.1, RFC 6544 s5.1)."""
+"""Local candidates from this host's addresses, and from servers (RFC 8445 s5.1.1, RFC 6544 s5)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeAlias
 
 from candidates.candidate import (
@@ -19,6 +19,7 @@ from candidates.priority import candidate_priority, rank_addresses
 from ice_tcp.core.commands import Close, Failure, Listen, ListenerId, OpenUdp, SocketId
 from ice_tcp.core.context import Context
 from ice_tcp.core.paths import Base
+from ice_tcp.core.servers import RelayUser, Server, Servers
 from ice_tcp.core.timers import Timer
 from ice_tcp.core.trace import AddressIgnored
 
@@ -37,9 +38,9 @@ LITE_KINDS = KINDS[:2]
 
 
 class Gathering:
-    """Opens the bases of one agent and keeps them across generations.
+    """Opens the bases of one agent and keeps them across generations; `servers` gathers beside it.
 
-    ``found(base, candidate, now)`` is called for each host candidate, ``done(now)`` when all jobs have ended.
+    ``found(base, candidate, now)`` is called for each candidate, ``done(now)`` when all jobs have ended.
     """
 
     __slots__ = (
@@ -52,12 +53,14 @@ class Gathering:
         "_found",
         "_foundations",
         "_pending",
+        "servers",
     )
 
     def __init__(
         self,
         context: Context,
         components: int,
+        relay_user: RelayUser,
         found: Callable[[Base, Candidate, float], None],
         done: Callable[[float], None],
     ) -> None:
@@ -70,6 +73,7 @@ class Gathering:
         self._bases: list[Base] = []
         self._pending: set[int] = set()
         self._deadline: Timer | None = None
+        self.servers = Servers(context, components, relay_user, self._foundations, found, self._end_if_done)
 
     @property
     def started(self) -> bool:
@@ -80,12 +84,14 @@ class Gathering:
     def bases(self) -> tuple[Base, ...]:
         return tuple(self._bases)
 
-    def start(self, addresses: Sequence[InterfaceAddress] | None, now: float) -> None:
-        """Gather for a generation; None: from the addresses of last time. Open bases are used again."""
+    def start(self, addresses: Sequence[InterfaceAddress] | None, servers: Sequence[Server] | None, now: float) -> None:
+        """Gather for a generation; None: from the addresses or servers of last time. Open bases are used again."""
         if addresses is not None:
             self._addresses = tuple(addresses)
         before = tuple(self._bases)
         ranked = rank_addresses(self._usable(now))
+        outward = sorted(ranked, key=lambda address: not address.default_route)
+        self.servers.start(servers, [address.host for address in outward], now)
         for component in range(1, self._components + 1):
             for rank, address in enumerate(ranked):
                 for kind in self._kinds():
@@ -97,7 +103,7 @@ class Gathering:
         for base in self._bases:
             if base.handle is None and base not in before:
                 self._tell(base, now)
-        if self._pending:
+        if self._pending or self.servers.pending:
             self._deadline = self._context.timers.set(now + self._context.policy.timeouts.gather, self._give_up)
         self._end_if_done(now)
 
@@ -116,6 +122,7 @@ class Gathering:
         if base is None:
             return
         self._bases.remove(base)
+        self.servers.base_lost(base, now)
         self._context.note(now, AddressIgnored(base.host, failure.value))
         if handle in self._pending:
             self._pending.discard(handle)
@@ -130,7 +137,18 @@ class Gathering:
     def base_of(self, handle: int) -> Base | None:
         return next((base for base in self._bases if base.handle == handle), None)
 
-    def close(self, bases: Iterable[Base]) -> None:
+    def conclude(self, kept: Collection[Base], now: float) -> None:
+        """ICE has concluded: close what no selected pair needs (RFC 8445 s8.3, RFC 6544 s11.2)."""
+        self.servers.conclude(kept, now)
+        self._close(base for base in list(self._bases) if base not in kept)
+
+    def close(self, now: float) -> None:
+        """Close everything; allocations are deleted meanwhile (`Relays.closing`)."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self.conclude((), now)
+
+    def _close(self, bases: Iterable[Base]) -> None:
         for base in list(bases):
             self._bases.remove(base)
             if base.handle is not None:
@@ -196,17 +214,19 @@ class Gathering:
             tcptype=base.tcptype,
         )
         self._found(base, candidate, now)
+        self.servers.base_opened(base, now)
 
     def _give_up(self, now: float) -> None:
         """What has not opened by the deadline is not waited for."""
         late = [base for base in self._bases if base.handle in self._pending]
         for base in late:
             self._context.note(now, AddressIgnored(base.host, Failure.TIMED_OUT.value))
-        self.close(late)
+        self._close(late)
+        self.servers.give_up(now)
         self._end_if_done(now)
 
     def _end_if_done(self, now: float) -> None:
-        if self._pending:
+        if self._pending or self.servers.pending:
             return
         if self._deadline is not None:
             self._deadline.cancel()

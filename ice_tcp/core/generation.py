@@ -53,6 +53,7 @@ class Generation:
     __slots__ = (
         "_context",
         "_reflexive",
+        "_remote_known",
         "_roles",
         "checklist",
         "failed",
@@ -75,9 +76,12 @@ class Generation:
         number: int,
         perform: Callable[[Generation, Pair, float], None],
         startable: Callable[[Pair], bool],
+        remote_known: Callable[[Candidate, float], None],
     ) -> None:
+        """``remote_known`` hears of each remote candidate that is kept."""
         self._context = context
         self._roles = roles
+        self._remote_known = remote_known
         self.number = number
         self.local = draw_parameters(context)
         self.local_key = IntegrityKey.short_term(self.local.pwd)
@@ -142,6 +146,7 @@ class Generation:
             self._ignore(candidate, "limits.remote_candidates", now)
             return
         self.remote_candidates[key] = candidate
+        self._remote_known(candidate, now)
         for local in self.local_candidates:
             self._pair(local, candidate, now)
 
@@ -159,6 +164,7 @@ class Generation:
         self._reflexive += 1
         candidate = peer_reflexive(base, source, f"prflx{self._reflexive}", priority)
         self.remote_candidates[_remote_key(candidate)] = candidate
+        self._remote_known(candidate, now)
         self._context.note(now, PeerReflexiveFound(candidate, remote=True))
         return candidate
 
@@ -179,6 +185,8 @@ class Generation:
         actual = pair.stream.local if pair.stream is not None else local.address
         if mapped in (actual, local.address):
             return local
+        if pair.base.is_relayed:
+            return local  # whatever the peer's NAT made of it
         for each in self.local_candidates:
             candidate = each.candidate
             if candidate.address == mapped and candidate.transport is local.transport:
@@ -195,9 +203,12 @@ class Generation:
         return seen
 
     def check_priority(self, base: Base) -> int:
-        """The PRIORITY of checks from a base: that of a peer-reflexive candidate (RFC 8445 s7.1.1)."""
+        """The PRIORITY of checks from a base: that of a peer-reflexive candidate (RFC 8445 s7.1.1).
+
+        What a peer sees through our relay is the relay, and no better than that (docs/deviations.md).
+        """
         return candidate_priority(
-            type=CandidateType.PRFLX,
+            type=CandidateType.RELAY if base.is_relayed else CandidateType.PRFLX,
             transport=base.transport,
             tcptype=base.tcptype,
             component=base.component,

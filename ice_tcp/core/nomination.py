@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from candidates.candidate import CandidateType, Transport
@@ -13,6 +13,9 @@ from ice_tcp.core.pairs import Pair
 from ice_tcp.core.roles import Roles
 from ice_tcp.core.timers import Timer
 from ice_tcp.core.trace import Nominated
+
+_LEANING_ROUND_TRIPS = 4
+"""A peer that is reached in spite of our NAT is reached within about two."""
 
 
 class Choices(Protocol):
@@ -29,18 +32,38 @@ class Nomination:
     """The nomination of one generation.
 
     Data flows on the best valid pair from the first one on. The controlling side nominates once a component: when
-    no better pair is still alive, or ``nomination.grace`` seconds after the first valid one.
+    no better pair is still alive, or ``nomination.grace`` seconds after the first valid one. A relayed pair carries
+    data meanwhile, but is nominated only ``nomination.relay_grace`` seconds after it became valid, for a direct one to
+    come; less where ``leans_on_relay``, for a NAT has shown that a direct one is unlikely.
     """
 
-    __slots__ = ("_choices", "_context", "_generation", "_grace", "_grace_over", "_roles", "selected", "used")
+    __slots__ = (
+        "_choices",
+        "_context",
+        "_generation",
+        "_grace",
+        "_grace_over",
+        "_leans_on_relay",
+        "_roles",
+        "selected",
+        "used",
+    )
 
-    def __init__(self, context: Context, roles: Roles, generation: Generation, choices: Choices) -> None:
+    def __init__(
+        self,
+        context: Context,
+        roles: Roles,
+        generation: Generation,
+        choices: Choices,
+        leans_on_relay: Callable[[Pair], bool],
+    ) -> None:
         self._context = context
         self._roles = roles
         self._generation = generation
         self._choices = choices
-        self._grace: dict[int, Timer] = {}
-        self._grace_over: set[int] = set()
+        self._leans_on_relay = leans_on_relay
+        self._grace: dict[tuple[int, bool], Timer] = {}
+        self._grace_over: set[tuple[int, bool]] = set()
         self.used: dict[int, Pair] = {}
         """By component: the pair that carries data."""
         self.selected: dict[int, Pair] = {}
@@ -85,11 +108,12 @@ class Nomination:
         best = self._best(component)
         if best is None or any(pair.nominating for pair in self._pairs(component)):
             return
-        if component in self._grace_over or not self._better_may_come(best):
+        kind = (component, best.is_relayed)
+        if kind in self._grace_over or not self._better_may_come(best):
             self._nominate(best, now)
-        elif component not in self._grace:
-            self._grace[component] = self._context.timers.set(
-                now + self._context.policy.nomination.grace, lambda at: self._end_grace(component, at)
+        elif kind not in self._grace:
+            self._grace[kind] = self._context.timers.set(
+                now + self._grace_of(best), lambda at: self._end_grace(kind, at)
             )
 
     def consider_all(self, now: float) -> None:
@@ -102,9 +126,18 @@ class Nomination:
             timer.cancel()
         self._grace.clear()
 
-    def _end_grace(self, component: int, now: float) -> None:
-        self._grace_over.add(component)
-        self.consider(component, now)
+    def _grace_of(self, best: Pair) -> float:
+        """Seconds that a better pair is waited for."""
+        policy = self._context.policy.nomination
+        if not best.is_relayed:
+            return policy.grace
+        if not self._leans_on_relay(best):
+            return policy.relay_grace
+        return min(policy.relay_grace, max(policy.grace, _LEANING_ROUND_TRIPS * (best.round_trip_time or 0.0)))
+
+    def _end_grace(self, kind: tuple[int, bool], now: float) -> None:
+        self._grace_over.add(kind)
+        self.consider(kind[0], now)
 
     def _better_may_come(self, best: Pair) -> bool:
         if _is_unbeatable(best):

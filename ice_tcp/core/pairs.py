@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from candidates.candidate import Candidate, TcpType, Transport
+from candidates.candidate import Candidate, CandidateType, TcpType, Transport
 from candidates.priority import pair_priority
-from ice_tcp.core.commands import Path, UdpPath
+from ice_tcp.core.commands import Path
 from ice_tcp.core.events import PairState
 from ice_tcp.core.paths import Base, Dial, Stream
 from ice_tcp.core.transaction import Transaction
@@ -115,6 +115,16 @@ class Pair:
         return self.local.candidate.transport is Transport.TCP
 
     @property
+    def is_relayed(self) -> bool:
+        """Whether a TURN server stands between."""
+        return CandidateType.RELAY in (self.local.candidate.type, self.remote.type)
+
+    @property
+    def is_relayed_twice(self) -> bool:
+        """Whether both sides' TURN servers stand between."""
+        return self.local.candidate.type is self.remote.type is CandidateType.RELAY
+
+    @property
     def dials(self) -> bool:
         """Whether its connection is ours to open (RFC 6544 s7.1)."""
         return self.is_tcp and self.local.candidate.tcptype is not TcpType.PASSIVE
@@ -124,7 +134,7 @@ class Pair:
         """Where its messages go; None while a TCP pair has no connection."""
         if self.is_tcp:
             return self.stream.path if self.stream is not None else None
-        return UdpPath(self.base.socket, self.remote.address)
+        return self.base.path_to(self.remote.address)
 
     @property
     def alive(self) -> bool:

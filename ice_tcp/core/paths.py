@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from candidates.candidate import TcpType, Transport, TransportAddress
 from ice_tcp.core.commands import (
@@ -11,9 +11,12 @@ from ice_tcp.core.commands import (
     Connect,
     Failure,
     ListenerId,
+    Path,
+    RelayPath,
     SocketId,
     StreamId,
     TcpPath,
+    UdpPath,
 )
 from ice_tcp.core.context import Context
 from ice_tcp.core.timers import Timer
@@ -23,13 +26,54 @@ from ice_tcp.core.verdicts import Verdict, verdict_of
 _REDIALLED = (Failure.REFUSED, Failure.RESET)
 
 
-class Base:
-    """Where candidates come from: a UDP socket, a TCP listener, or, for active ones, just an address.
+class Relaying(Protocol):
+    """What bases at a TURN server have in common."""
 
-    ``address`` is known once the socket is open; an active base has the discard port (RFC 6544 s4.5).
+    permitted: set[str]
+    """Hosts of peers that the server relays for."""
+
+
+class DatagramRelay(Relaying, Protocol):
+    """Sends a base's datagrams through a TURN server."""
+
+    def path_to(self, peer: TransportAddress) -> RelayPath: ...
+
+    def send(self, peer: TransportAddress, data: bytes, now: float) -> None: ...
+
+    def use(self, peer: TransportAddress, now: float) -> None:
+        """Application data will go to ``peer``."""
+        ...
+
+
+class Connector(Relaying, Protocol):
+    """Has a TURN server open a base's connections (RFC 6062); tells `Connections` how it went."""
+
+    def connect(self, stream: StreamId, peer: TransportAddress, now: float) -> None: ...
+
+    def abandon(self, stream: StreamId) -> None:
+        """The attempt is not wanted any more."""
+        ...
+
+
+class Base:
+    """Where candidates come from: a UDP socket, a TCP listener, an address at a relay, or, for active ones, any.
+
+    ``address`` is known once the socket is open; an active base has the discard port (RFC 6544 s4.5). A base at a TURN
+    server has its ``relay`` or its ``connector``; ``host`` is its relayed address then.
     """
 
-    __slots__ = ("address", "component", "fresh_ports", "handle", "host", "rank", "tcptype", "transport")
+    __slots__ = (
+        "address",
+        "component",
+        "connector",
+        "fresh_ports",
+        "handle",
+        "host",
+        "rank",
+        "relay",
+        "tcptype",
+        "transport",
+    )
 
     def __init__(
         self,
@@ -47,7 +91,22 @@ class Base:
         self.transport = transport
         self.tcptype = tcptype
         self.address: TransportAddress | None = None
+        self.relay: DatagramRelay | None = None
+        self.connector: Connector | None = None
         self.fresh_ports = 0
+
+    @property
+    def is_relayed(self) -> bool:
+        return self.relay is not None or self.connector is not None
+
+    def may_reach(self, host: str) -> bool:
+        """Whether what goes to ``host`` is sent on; a relay needs a permission first (RFC 8656 s9)."""
+        relaying = self.relay or self.connector
+        return relaying is None or host in relaying.permitted
+
+    def path_to(self, remote: TransportAddress) -> Path:
+        """Where datagrams to ``remote`` go."""
+        return self.relay.path_to(remote) if self.relay is not None else UdpPath(self.socket, remote)
 
     @property
     def socket(self) -> SocketId:
@@ -198,8 +257,7 @@ class Connections:
 
     def accepted(self, base: Base, remote: TransportAddress, now: float) -> Stream | None:
         """A connection came; None if it is not wanted."""
-        policy = self._context.policy
-        if sum(stream.is_watched for stream in self._streams.values()) >= policy.limits.accepted_streams:
+        if not self.has_room():
             return None
         if (old := self.between(base, remote)) is not None:
             # The system would not have accepted the 4-tuple again had the old connection not died.
@@ -240,6 +298,20 @@ class Connections:
             self._context.note(now, StreamEnded(stream_id, verdict))
             self._on_ended(stream, verdict, now)
 
+    def relay_failed(self, stream_id: StreamId, verdict: Verdict, now: float) -> None:
+        """A TURN server could not open the connection."""
+        dial = self._dials_by_stream.pop(stream_id, None)
+        if dial is not None:
+            dial.stream = None
+            self._context.note(now, DialFailed(dial.pair, Failure.OTHER, None))
+            self._retire(dial)
+            dial.on_failed(dial, verdict, now)
+
+    def has_room(self) -> bool:
+        """Whether one more accepted connection may wait for its first authenticated message."""
+        watched = sum(stream.is_watched for stream in self._streams.values())
+        return watched < self._context.policy.limits.accepted_streams
+
     def close(self, stream: Stream, verdict: Verdict, now: float) -> None:
         """Close an open connection ourselves; nobody else is told."""
         self._remove(stream)
@@ -265,6 +337,9 @@ class Connections:
         self._dials_by_stream[dial.stream] = dial
         base = dial.base
         self._context.note(now, DialStarted(dial.pair, dial.stream, dial.remote, dial.attempts, dial.attempts == 1))
+        if base.connector is not None:
+            base.connector.connect(dial.stream, dial.remote, now)
+            return
         self._context.commands.append(
             Connect(dial.stream, base.component, base.host, dial.remote, dial.deadline - now, base.listener)
         )
@@ -327,5 +402,8 @@ class Connections:
     def _abandon_socket(self, dial: Dial) -> None:
         if dial.stream is not None:
             self._dials_by_stream.pop(dial.stream, None)
-            self._context.commands.append(Close(dial.stream))
+            if dial.base.connector is not None:
+                dial.base.connector.abandon(dial.stream)
+            else:
+                self._context.commands.append(Close(dial.stream))
             dial.stream = None

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from candidates.candidate import Candidate, InterfaceAddress, TransportAddress
+from candidates.candidate import Candidate, InterfaceAddress, Transport, TransportAddress
 from candidates.parameters import IceParameters
 from ice_tcp.core.binding import Binding, InboundCheck
 from ice_tcp.core.checks import Checks
-from ice_tcp.core.commands import (
-    Admit,
-    Path,
-    UdpPath,
-)
+from ice_tcp.core.commands import Admit, Path, RelayPath, StreamId, UdpPath
 from ice_tcp.core.context import Context
 from ice_tcp.core.events import (
     AgentState,
@@ -31,6 +27,7 @@ from ice_tcp.core.pairs import LocalCandidate, Pair, key_of
 from ice_tcp.core.paths import Base, Connections, Stream
 from ice_tcp.core.recovery import Recovery
 from ice_tcp.core.roles import Roles
+from ice_tcp.core.servers import Server
 from ice_tcp.core.timers import Timer
 from ice_tcp.core.trace import CandidateIgnored, DropReason, LocalCandidateKept, MessageDropped
 from ice_tcp.core.transaction import Transactions
@@ -79,7 +76,7 @@ class Session:
         self.connections = Connections(context, self.stream_ended, self._open_fresh_port)
         self._checks = Checks(context, self.roles, self.transactions, self.connections, self)
         self.binding = Binding(context, self.roles, self.transactions, self.generation_of, self)
-        self.gathering = Gathering(context, components, self._candidate_found, self._gathering_done)
+        self.gathering = Gathering(context, components, self, self._candidate_found, self._gathering_done)
         self.usage = Usage(context, self.transactions, components, self)
         self._recovery = Recovery(context, self.usage, self._path_given_up, self._drop)
         self.previous: Generation | None = None
@@ -94,7 +91,9 @@ class Session:
         """The generation that answers to a username fragment; a failed one does no more."""
         return next((each for each in self.generations() if each.local.ufrag == ufrag and not each.failed), None)
 
-    def restart(self, addresses: Sequence[InterfaceAddress] | None, now: float) -> None:
+    def restart(
+        self, addresses: Sequence[InterfaceAddress] | None, servers: Sequence[Server] | None, now: float
+    ) -> None:
         """Begin a new generation beside, or, without a path, instead of the current one (RFC 8445 s9)."""
         old = self.current
         if self.usage.paths() and self._nominations[old].used:
@@ -112,7 +111,7 @@ class Session:
         if self.started:
             self.usage.begin()
         if addresses is not None or self.gathering.started:
-            self.gathering.start(addresses, now)
+            self.gathering.start(addresses, servers, now)
 
     def set_remote(self, parameters: IceParameters, now: float) -> None:
         """The peer's parameters for the current generation, and what waited for them."""
@@ -133,14 +132,14 @@ class Session:
                 self.checked(owner, check, now)
 
     def close(self, now: float) -> None:
-        """Close everything."""
+        """Close everything; only allocations live on, while they are being deleted."""
         for generation in self.generations():
             self._retire(generation)
         for stream in self.connections:
             self.connections.close(stream, Verdict.CLOSED, now)
-        self.gathering.close(self.gathering.bases)
-        self.usage.end(AgentState.CLOSED, None)
         self._context.timers.clear()
+        self.gathering.close(now)
+        self.usage.end(AgentState.CLOSED, None)
 
     def socket_lost(self, base: Base, verdict: Verdict, now: float) -> None:
         """A base is gone, and its candidates with it. Connections that it opened or accepted live on."""
@@ -153,6 +152,8 @@ class Session:
     def begin_checks(self, now: float) -> None:
         generation = self.current
         self.usage.begin()
+        if self._patience is not None:
+            self._patience.cancel()
         self._patience = self._context.timers.set(now + self._context.policy.timeouts.patience, self._lose_patience)
         if not generation.local.lite:
             generation.checklist.start(now)
@@ -288,15 +289,80 @@ class Session:
                 if pair.path == used.path and generation.number == used.generation:
                     self._lose_pair(generation, pair, verdict, now)
 
+    # -- relays
+
+    def message_relayed(self, base: Base, path: RelayPath, data: bytes, now: float) -> None:
+        """A STUN message of the peer came through a relay."""
+        if self.usage.state is not AgentState.CLOSED:
+            self.binding.received(data, base, path, path.remote, None, now)
+
+    def wants_peer(self, base: Base, peer: TransportAddress) -> bool:
+        """Whether a connection of this peer through a relay is worth one to the server."""
+        wanted = self.usage.state not in (AgentState.FAILED, AgentState.CLOSED)
+        return wanted and self.connections.has_room() and self.permits(base, peer)
+
+    def peer_connected(self, base: Base, peer: TransportAddress, now: float) -> StreamId | None:
+        stream = self.connections.accepted(base, peer, now)
+        return stream.id if stream is not None else None
+
+    def dial_succeeded(self, stream: StreamId, local: TransportAddress, now: float) -> None:
+        self.connections.connected(stream, local, now)
+
+    def dial_failed(self, stream: StreamId, verdict: Verdict, now: float) -> None:
+        self.connections.relay_failed(stream, verdict, now)
+
+    def permissions_changed(self, now: float) -> None:
+        """Pairs that waited for a permission may be checked."""
+        for generation in self.generations():
+            generation.checklist.wake(now)
+
+    def peer_refused(self, bases: tuple[Base, ...], host: str, now: float) -> None:
+        """A TURN server relays nothing to this address of the peer."""
+        for generation in self.generations():
+            for pair in list(generation.checklist):
+                if pair.base in bases and pair.remote.address.host == host and pair.state is not PairState.FAILED:
+                    self._lose_pair(generation, pair, Verdict.NO_PERMISSION, now)
+
+    def relay_lost(self, bases: tuple[Base, ...], now: float) -> None:
+        """A relay is gone. If it carried data, restart to find another path (RFC 6544 s11.2)."""
+        generation = self.current
+        nomination = self._nominations[generation]
+        in_use = {*nomination.used.values(), *nomination.selected.values()}
+        for each in self.generations():
+            each.local_candidates = [local for local in each.local_candidates if local.base not in bases]
+        if self.started and any(pair.base in bases for pair in in_use):
+            for pair in in_use:
+                used = self.usage.path(pair.component)
+                if pair.base in bases and used is not None and used.path == pair.path:
+                    self.usage.lose(pair.component, Verdict.RELAY_LOST)
+            self.restart(None, None, now)
+            self._patience = self._context.timers.set(
+                now + self._context.policy.timeouts.patience, self._lose_patience_with_peer
+            )
+        for each in self.generations():
+            for pair in list(each.checklist):
+                if pair.base in bases and pair.state is not PairState.FAILED:
+                    self._lose_pair(each, pair, Verdict.RELAY_LOST, now)
+
+    def _lose_patience_with_peer(self, now: float) -> None:
+        """The peer did not answer the restart."""
+        self._patience = None
+        if self.current.remote is None:
+            self._fail(Verdict.RELAY_LOST, now)
+
     # -- candidates
 
     def _candidate_found(self, base: Base, candidate: Candidate, now: float) -> None:
         generation = self.current
         ruling = self._context.policy.keeps_local(candidate)
-        if not ruling.kept:
+        if not ruling.kept and not self._replaces_tcp(base):
             self.ignore(candidate, ruling.rule, now)
             return
         generation.add_local(LocalCandidate(candidate, base, generation.check_priority(base)), now)
+        if base.is_relayed:
+            for each in self.generations():
+                for remote in each.remote_candidates.values():
+                    self._remote_known(remote, now)
         ruling = self._context.policy.advertises(candidate)
         told = ruling.kept and not generation.gathered
         self._context.note(now, LocalCandidateKept(candidate, told, ruling.rule))
@@ -305,6 +371,25 @@ class Session:
                 # Tells the peer, where candidates and parameters may overtake each other (RFC 8839 s5.1).
                 candidate = replace(candidate, generation=generation.number, ufrag=generation.local.ufrag)
             self._context.events.append(LocalCandidateFound(candidate, generation.number))
+
+    def _replaces_tcp(self, base: Base) -> bool:
+        """A relay of UDP stands in for one of TCP that the server does not have (`Relays`)."""
+        return base.relay is not None and Transport.UDP not in self._context.policy.transports
+
+    def _leans_on_relay(self, pair: Pair) -> bool:
+        """Whether our NATs map by destination, so that a direct pair of the component is unlikely (RFC 4787 s4.1)."""
+        hoped_for = {
+            each.local.candidate.transport
+            for each in self.current.checklist
+            if each.component == pair.component and each.alive and not each.is_relayed
+        }
+        behaviours = self.gathering.servers.mappings.all()
+        dependent = {transport for (transport, _), behaviour in behaviours.items() if behaviour.is_dependent}
+        return hoped_for <= dependent
+
+    def _remote_known(self, candidate: Candidate, now: float) -> None:
+        """Relays let through whom we know."""
+        self.gathering.servers.relays.permit(candidate, now)
 
     def _gathering_done(self, now: float) -> None:
         if not self.current.gathered:
@@ -321,8 +406,10 @@ class Session:
     # -- inside
 
     def _new_generation(self, number: int) -> Generation:
-        generation = Generation(self._context, self.roles, number, self._checks.perform, self._checks.startable)
-        self._nominations[generation] = Nomination(self._context, self.roles, generation, self)
+        generation = Generation(
+            *(self._context, self.roles, number, self._checks.perform, self._checks.startable, self._remote_known)
+        )
+        self._nominations[generation] = Nomination(self._context, self.roles, generation, self, self._leans_on_relay)
         return generation
 
     def _pair_of(self, generation: Generation, check: InboundCheck, now: float) -> Pair | None:
@@ -464,7 +551,7 @@ class Session:
     def _is_hopeless(self) -> bool:
         """No candidate can come any more, and nobody can reach us to be learned as peer reflexive."""
         generation = self.current
-        reachable = any(base.handle is not None for base in self.gathering.bases)
+        reachable = any(base.handle is not None for base in self.gathering.bases) or any(self.gathering.servers.relays)
         return generation.gathered and generation.remote_done and not reachable
 
     def _cause(self) -> Verdict:
@@ -532,6 +619,6 @@ class Session:
             if all(pair.stream is not stream for pair in kept):
                 self.connections.close(stream, Verdict.SUPERSEDED, now)
         self._authenticated.intersection_update(self.usage.paths())
-        bases = {pair.base for pair in kept}
-        self.gathering.close([base for base in self.gathering.bases if base not in bases])
+        self.gathering.conclude({pair.base for pair in kept}, now)
+        self.gathering.servers.relays.keep_only([(pair.base, pair.remote.address.host) for pair in kept], now)
         self._recovery.concluded(now)

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from candidates.candidate import Candidate, TransportAddress
 from ice_tcp.core.commands import Failure, Path, StreamId
+from ice_tcp.core.exchanges import ServerRecord
 from ice_tcp.core.verdicts import Verdict
 
 
@@ -215,6 +216,7 @@ Record: TypeAlias = (
     | StreamOpened
     | StreamEnded
     | Reopening
+    | ServerRecord
 )
 
 TraceSink: TypeAlias = Callable[[float, Record], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from ice_tcp.core.commands import Path, SendDatagram, SendStream, UdpPath
+from ice_tcp.core.commands import Path, SendDatagram, SendStream, TcpPath, UdpPath
 from ice_tcp.core.context import Context
 from ice_tcp.core.timers import Timer
 from ice_tcp.core.verdicts import Verdict
@@ -82,7 +82,7 @@ class Transactions:
         if transaction.timer is None:
             return
         transaction.on_failure = _forgotten
-        if isinstance(transaction.path, UdpPath):
+        if not isinstance(transaction.path, TcpPath):
             transaction.timer.cancel()
             patience = self._context.policy.timeouts.rm * transaction.rto
             transaction.timer = self._context.timers.set(
@@ -109,7 +109,7 @@ class Transactions:
     def _send(self, transaction: Transaction, now: float) -> None:
         timeouts = self._context.policy.timeouts
         self._transmit(transaction, now)
-        if not isinstance(transaction.path, UdpPath):
+        if isinstance(transaction.path, TcpPath):
             wait, then = timeouts.tcp_check, self._give_up
         elif transaction.requests_sent < timeouts.rc:
             wait, then = transaction.rto * 2 ** (transaction.requests_sent - 1), self._send
@@ -120,18 +120,20 @@ class Transactions:
     def _transmit(self, transaction: Transaction, now: float) -> None:
         transaction.requests_sent += 1
         transaction.last_sent_at = now
-        transmit(self._context, transaction.path, transaction.request)
+        transmit(self._context, transaction.path, transaction.request, now)
 
     def _give_up(self, transaction: Transaction, now: float) -> None:
         self.fail(transaction, Verdict.NO_RESPONSE, now)
 
 
-def transmit(context: Context, path: Path, data: bytes) -> None:
-    """Ask the network to send one STUN message on ``path``."""
+def transmit(context: Context, path: Path, data: bytes, now: float) -> None:
+    """Ask the network, or a relay, to send one STUN message on ``path``."""
     if isinstance(path, UdpPath):
         context.commands.append(SendDatagram(path.socket, path.remote, data))
-    else:
+    elif isinstance(path, TcpPath):
         context.commands.append(SendStream(path.stream, data))
+    else:
+        context.relay(path, data, now)
 
 
 def _forgotten(_transaction: Transaction, _verdict: Verdict, _now: float) -> None:

@@ -60,6 +60,8 @@ class Usage:
         self._used[component] = selected
         self._in_doubt.pop(component, None)
         if before is None or before.path != path:
+            if pair.base.relay is not None:
+                pair.base.relay.use(pair.remote.address, now)
             self._context.commands.append(Use(component, path))
         consent = self._consents.get(component)
         if consent is None or consent.path != path or consent.pair is not pair:

@@ -26,6 +26,9 @@ class Verdict(StrEnum):
     CLOSED = "closed"
     NOT_STUN = "not-stun"
     TOO_MUCH_EARLY_DATA = "too-much-early-data"
+    TLS_CERTIFICATE = "tls-certificate"
+    TLS = "tls"
+    NO_ADDRESS = "no-address"
     OTHER = "other"
 
     NO_RESPONSE = "no-response"
@@ -44,6 +47,9 @@ class Verdict(StrEnum):
     NO_PAIRS = "no-pairs"
     ALL_PAIRS_FAILED = "all-pairs-failed"
     PATH_LOST = "path-lost"
+    NO_PERMISSION = "no-permission"
+    RELAY_NOT_CONNECTED = "relay-not-connected"
+    RELAY_LOST = "relay-lost"
     LIMIT_REACHED = "limit-reached"
 
     @property
@@ -76,6 +82,11 @@ REMEDIES: dict[Verdict, str] = {
     Verdict.CLOSED: "The other end closed the connection.",
     Verdict.NOT_STUN: "Something answered that is no ICE agent; the candidate belongs to another service.",
     Verdict.TOO_MUCH_EARLY_DATA: "The peer sent more data before authentication than limits.early_bytes keeps.",
+    Verdict.TLS_CERTIFICATE: (
+        "The server's certificate is not trusted or is for another name; set tls.ca_file or tls.server_name."
+    ),
+    Verdict.TLS: "The server does not speak TLS on this port, or no version that is known here.",
+    Verdict.NO_ADDRESS: "The server's name does not resolve to an address of a family that this host has.",
     Verdict.OTHER: "The system reported an error of no known kind; the trace has its text.",
     Verdict.NO_RESPONSE: "The check got no response; a firewall or NAT drops it, or the peer has gone.",
     Verdict.ASYMMETRIC: "The response came from another address than the request went to (RFC 8445 s7.2.5.2.1).",
@@ -91,7 +102,10 @@ REMEDIES: dict[Verdict, str] = {
     Verdict.NO_LOCAL_CANDIDATES: "Nothing could be gathered; look at the policy's interfaces, addresses and types.",
     Verdict.NO_REMOTE_CANDIDATES: "The peer sent no candidate that we can use; look at its policy and at signaling.",
     Verdict.NO_PAIRS: "No local and remote candidate fit together; look at families, transports and tcptypes of both.",
-    Verdict.ALL_PAIRS_FAILED: "Every pair failed: no direct path exists; configure a TURN server.",
+    Verdict.ALL_PAIRS_FAILED: "Every pair failed: no direct path exists; configure a TURN server, or see its report.",
     Verdict.PATH_LOST: "The selected connection was lost and could not be reopened; restart ICE.",
+    Verdict.NO_PERMISSION: "The TURN server does not relay to this peer; look at its allowed and denied peers.",
+    Verdict.RELAY_NOT_CONNECTED: "The TURN server could not connect to the peer (RFC 6062): its NAT or firewall.",
+    Verdict.RELAY_LOST: "The TURN server, or the way to it, is gone; the agent restarts to find another path.",
     Verdict.LIMIT_REACHED: "A limit of the policy was reached; see limits.",
 }

@@ -27,6 +27,7 @@ from ice_tcp.core.commands import (
     ListenerId,
     OpenUdp,
     Path,
+    RelayPath,
     SendDatagram,
     SendStream,
     SocketId,
@@ -298,6 +299,8 @@ class Node:
         """A STUN message comes on a path."""
         if isinstance(path, UdpPath):
             self.do(lambda now: self.agent.datagram_received(path.socket, path.remote, data, now))
+        elif isinstance(path, RelayPath):
+            self.do(lambda now: self.agent.relayed(path.leg, path.remote, data, now))
         else:
             self.do(lambda now: self.agent.stream_received(path.stream, data, now))
 

@@ -157,6 +157,7 @@ class Peer:
     def _address_of_node(self, path: Path) -> TransportAddress:
         if isinstance(path, UdpPath):
             return self.node.sockets[path.socket]
+        assert isinstance(path, TcpPath)
         return self.node.streams[path.stream].local
 
     # -- connections

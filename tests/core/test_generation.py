@@ -316,7 +316,7 @@ def assert_same_path(one: Node, other: Node) -> None:
     if isinstance(ours.path, UdpPath):
         assert (ours.local.address, ours.remote.address) == (theirs.remote.address, theirs.local.address)
     else:
-        assert isinstance(theirs.path, TcpPath)
+        assert isinstance(ours.path, TcpPath) and isinstance(theirs.path, TcpPath)
         assert one.streams[ours.path.stream].far == (other, theirs.path.stream)
 
 

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from candidates.candidate import InterfaceAddress, TcpType
-from ice_tcp.core import trace
+from ice_tcp.core import exchanges, trace
 from ice_tcp.core.agent import Agent
 from ice_tcp.core.commands import Connect, Failure, TcpPath
 from ice_tcp.core.events import Restarted, Role
@@ -47,8 +47,10 @@ def test_records_are_frozen_slotted_and_documented(record: type[object]) -> None
 
 
 def test_the_union_has_every_record_of_the_module() -> None:
-    classes = {each for each in vars(trace).values() if dataclasses.is_dataclass(each) and isinstance(each, type)}
-    assert {each for each in classes if each.__module__ == trace.__name__} == set(RECORDS)
+    names = (*vars(trace).values(), *vars(exchanges).values())
+    classes = {each for each in names if dataclasses.is_dataclass(each) and isinstance(each, type)}
+    modules = (trace.__name__, exchanges.__name__)
+    assert {each for each in classes if each.__module__ in modules} == set(RECORDS)
 
 
 def test_an_agent_needs_no_sink() -> None:

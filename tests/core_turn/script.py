@@ -72,6 +72,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.told: list[Told] = []
+        self.channels: dict[TransportAddress, int] = {}
 
     def allocated(self, allocated: Allocated, now: float) -> None:
         self.told.append(("allocated", allocated))
@@ -94,8 +95,12 @@ class Recorder:
     def data_received(self, peer: TransportAddress, data: bytes, now: float) -> None:
         self.told.append(("data", peer, data))
 
-    def channel_bound(self, peer: TransportAddress, now: float) -> None:
+    def channel_bound(self, peer: TransportAddress, number: int, now: float) -> None:
         self.told.append(("bound", peer))
+        self.channels[peer] = number
+
+    def channel_lost(self, peer: TransportAddress, now: float) -> None:
+        self.channels.pop(peer)
 
     def icmp_received(self, peer: TransportAddress, icmp: Icmp, now: float) -> None:
         self.told.append(("icmp", peer, icmp))

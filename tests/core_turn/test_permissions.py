@@ -59,7 +59,7 @@ def test_permissions_wait_for_the_allocation() -> None:
     script.machine.permit(["192.0.2.1", "192.0.2.9"], script.now)
     script.start()
     script.machine.permit(["192.0.2.2"], script.now)
-    script.machine.release(["192.0.2.9"])
+    script.machine.release(["192.0.2.9"], script.now)
     script.challenge()
     script.key = KEY
     script.give()
@@ -112,7 +112,7 @@ def test_all_are_refreshed_together_every_four_minutes() -> None:
 def test_permission_that_is_not_refreshed_ends() -> None:
     script = living()
     script.permit(PEER.host)
-    script.machine.release([PEER.host])
+    script.machine.release([PEER.host], script.now)
     script.clock.advance(299)
     assert script.machine.send_stun(PEER, b"x", script.now)
     script.clock.advance(1)
@@ -122,12 +122,12 @@ def test_permission_that_is_not_refreshed_ends() -> None:
 def test_released_permissions_run_out() -> None:
     script = living()
     script.permit("192.0.2.1", "192.0.2.2")
-    script.machine.release(["192.0.2.1"])
+    script.machine.release(["192.0.2.1"], script.now)
     script.wire.sent.clear()
     script.clock.advance(240)
     assert hosts_of(script.last) == ["192.0.2.2"]
     script.answer()
-    script.machine.release(["192.0.2.2"])
+    script.machine.release(["192.0.2.2"], script.now)
     script.wire.sent.clear()
     script.clock.advance(1000)
     assert not script.wire.sent
@@ -136,7 +136,7 @@ def test_released_permissions_run_out() -> None:
 def test_permission_wanted_again_after_its_release() -> None:
     script = living()
     script.permit(PEER.host)
-    script.machine.release([PEER.host])
+    script.machine.release([PEER.host], script.now)
     script.clock.advance(1000)
     script.wire.sent.clear()
     script.permit(PEER.host)

@@ -156,7 +156,7 @@ def test_channels_are_refreshed_every_nine_minutes() -> None:
 
 def test_channel_bind_extends_the_permission() -> None:
     script = living()
-    script.machine.release([PEER.host])
+    script.machine.release([PEER.host], script.now)
     script.clock.advance(299)
     script.machine.send_data(PEER, b"x", script.now)
     script.answer(to=next(message for message in script.sent if message.method == Method.CHANNEL_BIND))
@@ -221,7 +221,7 @@ def test_unanswered_channel_is_asked_for_again() -> None:
 
 def test_released_peers_channel_runs_out_but_still_delivers() -> None:
     script = bound()
-    script.machine.release([PEER.host])
+    script.machine.release([PEER.host], script.now)
     script.hear(b"\x40\0\0\1x")
     assert script.told == [("data", PEER, b"x")]
     script.clock.advance(1000)
@@ -232,7 +232,7 @@ def test_channel_that_is_bound_after_its_release() -> None:
     script = living()
     script.machine.send_data(PEER, b"x", script.now)
     bind = next(message for message in script.sent if message.method == Method.CHANNEL_BIND)
-    script.machine.release([PEER.host])
+    script.machine.release([PEER.host], script.now)
     script.answer(to=bind)
     assert not script.told
     script.wire.sent.clear()
@@ -342,7 +342,7 @@ def test_datagrams_that_are_dropped(data: bytes, reason: ServerDropReason) -> No
 
 def test_channel_data_of_a_peer_whose_permission_ended() -> None:
     script = bound()
-    script.machine.release([PEER.host])
+    script.machine.release([PEER.host], script.now)
     script.clock.advance(301)
     script.hear(b"\x40\0\0\1x")
     assert script.machine.dropped == {ServerDropReason.NO_PERMISSION: 1}

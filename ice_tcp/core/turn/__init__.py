@@ -5,19 +5,19 @@ datagrams, `TcpAllocation` relays connections, each of which is a `DataConnectio
 the context's timers, and tell a listener. What a server sends never raises; it is dropped, counted and traced.
 """
 
-from ice_tcp.core.turn.allocate import Allocated, Wishes
-from ice_tcp.core.turn.allocation import Allocation, AllocationListener, State
-from ice_tcp.core.turn.binding import BindingJob, BindingListener, Mapping
-from ice_tcp.core.turn.credentials import Credentials, short_lived_credentials
-from ice_tcp.core.turn.link import ServerPath
-from ice_tcp.core.turn.outcomes import Advice, Cause, ServerFailure, ServerVerdict
-from ice_tcp.core.turn.records import (
+from ice_tcp.core.exchanges import (
     ServerAnswered,
     ServerDropReason,
     ServerMessageDropped,
     ServerRecord,
     ServerRequestSent,
 )
+from ice_tcp.core.outcomes import Advice, Cause, ServerFailure, ServerVerdict
+from ice_tcp.core.turn.allocate import Allocated, Wishes
+from ice_tcp.core.turn.allocation import Allocation, AllocationListener, State
+from ice_tcp.core.turn.binding import BindingJob, BindingListener, Mapping
+from ice_tcp.core.turn.credentials import Credentials, short_lived_credentials
+from ice_tcp.core.turn.link import ServerPath
 from ice_tcp.core.turn.redirects import Redirects
 from ice_tcp.core.turn.tcp import (
     DataConnection,

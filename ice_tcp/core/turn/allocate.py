@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from candidates.candidate import Transport, TransportAddress
 from ice_tcp import stun
-from ice_tcp.core.turn.outcomes import ServerFailure, ServerVerdict, failure_of
+from ice_tcp.core.outcomes import ServerFailure, ServerVerdict, failure_of
 from ice_tcp.core.turn.requests import transport_address
 from ice_tcp.stun import Attribute, AttributeType, DecodeError, ErrorCode, Message
 

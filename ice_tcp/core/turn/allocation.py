@@ -11,14 +11,14 @@ from typing import Protocol
 from candidates.candidate import TransportAddress
 from ice_tcp import stun
 from ice_tcp.core.context import Context
+from ice_tcp.core.exchanges import Note, ServerDropReason
+from ice_tcp.core.outcomes import Advice, Cause, ServerFailure, ServerVerdict
 from ice_tcp.core.timers import Timer
 from ice_tcp.core.turn.allocate import Allocated, Wishes, conceded, read_allocated
 from ice_tcp.core.turn.channels import is_channel_data
 from ice_tcp.core.turn.credentials import Authentication, Credentials
 from ice_tcp.core.turn.link import Link, ServerPath
-from ice_tcp.core.turn.outcomes import Advice, Cause, ServerFailure, ServerVerdict
 from ice_tcp.core.turn.permissions import PermissionOutcomes, Permissions
-from ice_tcp.core.turn.records import Note, ServerDropReason
 from ice_tcp.core.turn.requests import MOST_CHALLENGES, Request, Requests, transport_address
 from ice_tcp.core.verdicts import Verdict
 from ice_tcp.stun import DecodeError, Message, MessageClass, Method
@@ -132,11 +132,11 @@ class Allocation(ABC):
         elif self._state is State.ALLOCATED:
             self._permit(canonical, now)
 
-    def release(self, hosts: Iterable[str]) -> None:
+    def release(self, hosts: Iterable[str], now: float) -> None:
         """Let the permissions of these peers run out: they take no more part."""
         for host in _canonical(hosts):
             self._early_hosts.pop(host, None)
-            self._release(host)
+            self._release(host, now)
 
     def close(self, now: float) -> None:
         """Delete the allocation at the server; ``allocation_closed`` follows, within `CLOSE_PATIENCE` seconds."""
@@ -178,7 +178,7 @@ class Allocation(ABC):
         """Of an existing allocation, which has no channels unless it relays datagrams. May raise DecodeError."""
         self._link.drop(ServerDropReason.UNKNOWN_CHANNEL, f"ChannelData of {len(data)} bytes", now)
 
-    def _release(self, host: str) -> None:
+    def _release(self, host: str, now: float) -> None:  # noqa: ARG002 - channels need the instant
         self._permissions.release([host])
 
     def _stop(self) -> None:

@@ -9,10 +9,10 @@ from typing import Protocol
 from candidates.candidate import TransportAddress
 from ice_tcp import stun
 from ice_tcp.core.context import Context
+from ice_tcp.core.exchanges import Note, ServerDropReason
+from ice_tcp.core.outcomes import Advice, Cause, ServerFailure, ServerVerdict
 from ice_tcp.core.turn.channels import is_channel_data
 from ice_tcp.core.turn.link import Link, ServerPath
-from ice_tcp.core.turn.outcomes import Advice, Cause, ServerFailure, ServerVerdict
-from ice_tcp.core.turn.records import Note, ServerDropReason
 from ice_tcp.core.turn.requests import Requests, transport_address
 from ice_tcp.stun import DecodeError, Message, MessageClass, Method
 

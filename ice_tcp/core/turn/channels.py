@@ -7,9 +7,9 @@ from enum import Enum, auto
 
 from candidates.candidate import TransportAddress
 from ice_tcp import stun
+from ice_tcp.core.outcomes import ServerFailure, ServerVerdict
 from ice_tcp.core.timers import Timer
 from ice_tcp.core.turn.link import Link
-from ice_tcp.core.turn.outcomes import ServerFailure, ServerVerdict
 from ice_tcp.core.turn.requests import Requests
 from ice_tcp.stun import Attribute, DecodeError, Message, Method
 
@@ -66,7 +66,8 @@ class Channel:
 class Channels:
     """The channels of one allocation. Once bound, they are refreshed until released.
 
-    ``bound(peer, now)`` hears of the first success of each, ``extended(host, now)`` of every success.
+    ``bound(peer, number, now)`` hears of the first success of each, ``lost(peer, now)`` when it is in use no more,
+    ``extended(host, now)`` of every success.
     ``failed(failure, asked_at, now)`` hears of each failed request and tells whether the allocation lives on,
     ``out_of_sync(failure, now)`` that the server has other ideas of a bound channel (RFC 8656 s12.3).
     """
@@ -78,6 +79,7 @@ class Channels:
         "_extended",
         "_failed",
         "_link",
+        "_lost",
         "_out_of_sync",
         "_prefixes",
         "_requests",
@@ -88,7 +90,8 @@ class Channels:
         link: Link,
         requests: Requests,
         *,
-        bound: Callable[[TransportAddress, float], None],
+        bound: Callable[[TransportAddress, int, float], None],
+        lost: Callable[[TransportAddress, float], None],
         extended: Callable[[str, float], None],
         failed: Callable[[ServerFailure, float, float], bool],
         out_of_sync: Callable[[ServerFailure, float], None],
@@ -96,6 +99,7 @@ class Channels:
         self._link = link
         self._requests = requests
         self._bound = bound
+        self._lost = lost
         self._extended = extended
         self._failed = failed
         self._out_of_sync = out_of_sync
@@ -130,11 +134,11 @@ class Channels:
             channel.state = ChannelState.ASKED
             self._ask(channel, now)
 
-    def release(self, host: str) -> None:
+    def release(self, host: str, now: float) -> None:
         """Let the channels to ``host`` run out; data from it still comes in until then."""
         for channel in self._by_peer.values():
             if channel.peer.host == host and channel.state is not ChannelState.REFUSED:
-                self._stop(channel, ChannelState.LAPSED)
+                self._lapse(channel, ChannelState.LAPSED, now)
 
     def clear(self) -> None:
         for channel in self._by_peer.values():
@@ -167,13 +171,20 @@ class Channels:
         self._prefixes[channel.peer] = channel.prefix
         channel.timer = self._link.context.timers.set(now + REFRESH_INTERVAL, lambda at: self._ask(channel, at))
         if is_new:
-            self._bound(channel.peer, now)
+            self._bound(channel.peer, channel.number, now)
 
     def _refused(self, channel: Channel, failure: ServerFailure, asked_at: float, now: float) -> None:
         was_bound = channel.state is ChannelState.BOUND
-        self._stop(channel, ChannelState.LAPSED if failure.cause is ServerVerdict.NO_RESPONSE else ChannelState.REFUSED)
+        silent = failure.cause is ServerVerdict.NO_RESPONSE
+        self._lapse(channel, ChannelState.LAPSED if silent else ChannelState.REFUSED, now)
         if self._failed(failure, asked_at, now) and was_bound and failure.cause is ServerVerdict.BAD_REQUEST:
             self._out_of_sync(failure, now)
+
+    def _lapse(self, channel: Channel, state: ChannelState, now: float) -> None:
+        was_bound = channel.state is ChannelState.BOUND
+        self._stop(channel, state)
+        if was_bound:
+            self._lost(channel.peer, now)
 
     def _stop(self, channel: Channel, state: ChannelState) -> None:
         channel.state = state

@@ -9,7 +9,7 @@ import hmac
 from dataclasses import dataclass, field
 
 from ice_tcp import stun
-from ice_tcp.core.turn.outcomes import ServerFailure, ServerVerdict
+from ice_tcp.core.outcomes import ServerFailure, ServerVerdict
 from ice_tcp.stun import (
     Attribute,
     AttributeType,

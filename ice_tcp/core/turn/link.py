@@ -7,7 +7,7 @@ from typing import Protocol
 
 from ice_tcp import stun
 from ice_tcp.core.context import Context
-from ice_tcp.core.turn.records import Note, ServerDropReason, ServerMessageDropped, ServerRecord
+from ice_tcp.core.exchanges import Note, ServerDropReason, ServerMessageDropped, ServerRecord
 from ice_tcp.framing import FramingError, ServerStreamSplitter
 from ice_tcp.stun import DecodeError, Message
 

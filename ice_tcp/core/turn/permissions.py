@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from ice_tcp import stun
+from ice_tcp.core.outcomes import ServerFailure, ServerVerdict
 from ice_tcp.core.timers import Timer
 from ice_tcp.core.turn.link import Link
-from ice_tcp.core.turn.outcomes import ServerFailure, ServerVerdict
 from ice_tcp.core.turn.requests import Requests
 from ice_tcp.stun import Attribute, Message, Method
 

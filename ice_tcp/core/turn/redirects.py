@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from candidates.candidate import TransportAddress
-from ice_tcp.core.turn.outcomes import ServerFailure, ServerVerdict
+from ice_tcp.core.outcomes import ServerFailure, ServerVerdict
 
 REMEMBERED = 300.0
 """Seconds for which a server that sent us on is not asked again."""

@@ -7,16 +7,16 @@ from typing import TypeAlias
 
 from candidates.candidate import CandidateError, TransportAddress
 from ice_tcp import stun
-from ice_tcp.core.turn.credentials import Authentication, bids_down
-from ice_tcp.core.turn.link import Link
-from ice_tcp.core.turn.outcomes import (
+from ice_tcp.core.exchanges import ServerAnswered, ServerDropReason
+from ice_tcp.core.outcomes import (
     Advice,
     ServerFailure,
     ServerVerdict,
     failure_of,
     no_response,
 )
-from ice_tcp.core.turn.records import ServerAnswered, ServerDropReason
+from ice_tcp.core.turn.credentials import Authentication, bids_down
+from ice_tcp.core.turn.link import Link
 from ice_tcp.core.turn.transactions import Transaction, Transactions
 from ice_tcp.stun import Attribute, DecodeError, ErrorCode, ErrorNumber, IntegrityKey, Message, MessageClass
 

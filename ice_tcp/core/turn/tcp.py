@@ -9,14 +9,14 @@ from typing import Protocol
 from candidates.candidate import Transport, TransportAddress
 from ice_tcp import stun
 from ice_tcp.core.context import Context
+from ice_tcp.core.exchanges import Note, ServerDropReason
+from ice_tcp.core.outcomes import RETRY_AFTER, Advice, Cause, ServerFailure, ServerVerdict
 from ice_tcp.core.timers import Timer
 from ice_tcp.core.turn.allocate import Wishes
 from ice_tcp.core.turn.allocation import Allocation, AllocationListener, State
 from ice_tcp.core.turn.channels import is_channel_data
 from ice_tcp.core.turn.credentials import Authentication, Credentials
 from ice_tcp.core.turn.link import Link, ServerPath
-from ice_tcp.core.turn.outcomes import RETRY_AFTER, Advice, Cause, ServerFailure, ServerVerdict
-from ice_tcp.core.turn.records import Note, ServerDropReason
 from ice_tcp.core.turn.requests import Requests
 from ice_tcp.framing import FramingError, ServerStreamSplitter
 from ice_tcp.stun import DecodeError, Message, MessageClass, Method
@@ -251,6 +251,12 @@ class DataConnection:
         except FramingError as error:
             self._end(ServerFailure(ServerVerdict.NOT_STUN, str(error)), now)
         return self._splitter.detach() if self.bound else b""
+
+    def cancel(self) -> None:
+        """Nobody wants it any more; close the connection, unless it is bound."""
+        if self._phase is not _Phase.BOUND:
+            self._phase = _Phase.ENDED
+            self._requests.clear()
 
     def path_lost(self, cause: Cause, now: float, text: str = "") -> None:
         """The connection failed or was closed. Once it is bound that is the peer's end, and told to nobody."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ice_tcp.core.exchanges import ServerRequestSent
 from ice_tcp.core.timers import Timer
 from ice_tcp.core.turn.link import Link
-from ice_tcp.core.turn.records import ServerRequestSent
 
 
 class Transaction:

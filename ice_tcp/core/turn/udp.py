@@ -7,13 +7,13 @@ from typing import Protocol
 from candidates.candidate import Transport, TransportAddress
 from ice_tcp import stun
 from ice_tcp.core.context import Context
+from ice_tcp.core.exchanges import Note, ServerDropReason
+from ice_tcp.core.outcomes import Advice, ServerFailure
 from ice_tcp.core.turn.allocate import Wishes
 from ice_tcp.core.turn.allocation import Allocation, AllocationListener, State
 from ice_tcp.core.turn.channels import MOST_BYTES, Channels, read_channel_data
 from ice_tcp.core.turn.credentials import Credentials
 from ice_tcp.core.turn.link import ServerPath
-from ice_tcp.core.turn.outcomes import Advice, ServerFailure
-from ice_tcp.core.turn.records import Note, ServerDropReason
 from ice_tcp.stun import DecodeError, Icmp, Message, MessageClass, Method
 
 
@@ -24,8 +24,12 @@ class UdpAllocationListener(AllocationListener, Protocol):
         """A datagram of ``peer`` came, perhaps an empty one."""
         ...
 
-    def channel_bound(self, peer: TransportAddress, now: float) -> None:
-        """Data to ``peer`` goes by channel from now on."""
+    def channel_bound(self, peer: TransportAddress, number: int, now: float) -> None:
+        """Data to ``peer`` goes by channel ``number`` from now on."""
+        ...
+
+    def channel_lost(self, peer: TransportAddress, now: float) -> None:
+        """It does so no more."""
         ...
 
     def icmp_received(self, peer: TransportAddress, icmp: Icmp, now: float) -> None:
@@ -56,6 +60,7 @@ class UdpAllocation(Allocation):
             self._link,
             self._requests,
             bound=listener.channel_bound,
+            lost=listener.channel_lost,
             extended=self._permissions.extended,
             failed=self._lives_after,
             out_of_sync=self._out_of_sync,
@@ -71,6 +76,11 @@ class UdpAllocation(Allocation):
     def send_stun(self, peer: TransportAddress, message: bytes, now: float) -> bool:
         """As `send_data`, for checks: they alone are not worth a channel."""
         return self._send(peer, message, now, bind=False)
+
+    def bind_channel(self, peer: TransportAddress, now: float) -> None:
+        """Have a channel to ``peer``, as `send_data` does, for an owner who packs data itself."""
+        if self._state is State.ALLOCATED:
+            self._channels.bind(peer, now)
 
     def _send(self, peer: TransportAddress, data: bytes, now: float, *, bind: bool) -> bool:
         if len(data) > MOST_BYTES:
@@ -117,9 +127,9 @@ class UdpAllocation(Allocation):
         else:
             raise DecodeError("a Data indication with neither DATA nor ICMP (RFC 8656 s11.4)")
 
-    def _release(self, host: str) -> None:
-        super()._release(host)
-        self._channels.release(host)
+    def _release(self, host: str, now: float) -> None:
+        super()._release(host, now)
+        self._channels.release(host, now)
 
     def _stop(self) -> None:
         super()._stop()

@@ -1,0 +1,197 @@
+"""All that an agent has to do with servers, as one: the candidates that they give, and what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from candidates.candidate import (
+    DISCARD_PORT,
+    Candidate,
+    CandidateType,
+    TcpType,
+    Transport,
+    TransportAddress,
+)
+from candidates.foundation import Foundations
+from candidates.priority import candidate_priority
+from ice_tcp.core.commands import QueryId, ServerEndpoint, SocketId
+from ice_tcp.core.context import Context
+from ice_tcp.core.paths import Base
+from ice_tcp.core.servers.directory import Directory
+from ice_tcp.core.servers.launcher import Launcher
+from ice_tcp.core.servers.legs import Legs
+from ice_tcp.core.servers.mapping import Mappings
+from ice_tcp.core.servers.reflexive import Reflexive
+from ice_tcp.core.servers.relay import Relay
+from ice_tcp.core.servers.relays import Relays, RelayUser
+from ice_tcp.core.servers.reports import Reports
+from ice_tcp.core.servers.server import Server
+
+HIDDEN = {4: TransportAddress("0.0.0.0", DISCARD_PORT), 6: TransportAddress("::", DISCARD_PORT)}  # noqa: S104
+"""The related address of a candidate whose base is nobody's business (RFC 8839 s5.1)."""
+
+_RANKS_A_HOST = 64
+_LOWEST_RANK = 8190
+"""Of TCP candidates (RFC 6544 s4.2); hosts with more than 128 addresses have some of equal priority."""
+
+
+class Servers:
+    """Gathers from servers, beside the host candidates of `ice_tcp.core.gather`.
+
+    ``found(base, candidate, now)`` is called for each candidate, ``ended(now)`` whenever `pending` may have changed.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        components: int,
+        user: RelayUser,
+        foundations: Foundations,
+        found: Callable[[Base, Candidate, float], None],
+        ended: Callable[[float], None],
+    ) -> None:
+        self._context = context
+        self._components = components
+        self._foundations = foundations
+        self._found = found
+        self._ended = ended
+        self._servers: tuple[Server, ...] = ()
+        self._given: set[tuple[Base, TransportAddress]] = set()
+        self._active: dict[tuple[int, str], Base] = {}
+        self._launcher = Launcher(context)
+        self.legs = Legs(context)
+        self.reports = Reports(context)
+        self.mappings = Mappings(context)
+        self.directory = Directory(context, self.reports, self._server_known)
+        self.reflexive = Reflexive(
+            *(context, self.legs, self._launcher, self.reports, self.mappings, self._seen_as, ended)
+        )
+        self.relays = Relays(*(context, self.legs, self._launcher, self.reports, user, self._relayed_at, ended))
+
+    @property
+    def pending(self) -> bool:
+        """Whether a candidate may still come."""
+        return self.directory.pending or self.reflexive.pending or self.relays.pending
+
+    def start(self, servers: Sequence[Server] | None, hosts: Sequence[str], now: float) -> None:
+        """A gathering begins: ask these servers, None: those of last time, from these addresses of this host.
+
+        Then tell `base_opened` of each base.
+        """
+        if servers is not None:
+            self._servers = tuple(servers)
+        self._launcher.clear()
+        self._given.clear()
+        self._active.clear()
+        self.directory.stop()
+        self.reflexive.begin()
+        self.reports.clear()
+        self.mappings.clear()
+        self.relays.start(self._components, hosts)
+        self.directory.look_up(self._servers, now)
+
+    def base_opened(self, base: Base, now: float) -> None:
+        """A base of this host has its address."""
+        if base.tcptype is TcpType.ACTIVE:
+            self._active[base.component, base.host] = base
+        else:
+            self.reflexive.base_opened(base, now)
+
+    def base_lost(self, base: Base, now: float) -> None:
+        """Its socket is gone."""
+        self.reflexive.base_lost(base, now)
+
+    def give_up(self, now: float) -> None:
+        """Gathering ends at its deadline."""
+        self.directory.give_up()
+        self.reflexive.give_up()
+        self.relays.give_up(now)
+
+    def conclude(self, kept: Iterable[Base], now: float) -> None:
+        """ICE has concluded: free what no selected pair needs (RFC 6544 s11.2)."""
+        self._launcher.clear()
+        self.directory.stop()
+        self.reflexive.stop()
+        self.relays.conclude(kept, now)
+
+    def received(self, socket: SocketId, source: TransportAddress, data: bytes, now: float) -> bool:
+        """Whether a datagram that came to a base's socket was a server's answer."""
+        return self.reflexive.received(socket, source, data, now)
+
+    def resolved(self, query: QueryId, endpoints: Sequence[ServerEndpoint], now: float) -> None:
+        self.directory.resolved(query, endpoints, now)
+        self._ended(now)
+
+    def query_failed(self, query: QueryId, text: str, now: float) -> None:
+        self.directory.failed(query, text)
+        self._ended(now)
+
+    # -- inside
+
+    def _server_known(self, server: Server, endpoints: tuple[ServerEndpoint, ...], now: float) -> None:
+        if CandidateType.SRFLX in self._context.policy.candidate_types:
+            self.reflexive.server_known(server, endpoints, now)
+        self.relays.server_known(server, endpoints, now)
+
+    def _seen_as(
+        self, base: Base, server: Server, endpoint: ServerEndpoint, mapped: TransportAddress, now: float
+    ) -> None:
+        """A server-reflexive candidate, unless the base has that very address (RFC 8445 s5.1.3).
+
+        A TCP mapping shows as well where the active base of the same address is seen (RFC 6544 s5.2).
+        """
+        if mapped == base.address:
+            return
+        self._tell_reflexive(base, server, endpoint, mapped, now)
+        active = self._active.get((base.component, base.host)) if base.transport is Transport.TCP else None
+        if active is not None:
+            self._tell_reflexive(active, server, endpoint, TransportAddress(mapped.host, DISCARD_PORT), now)
+
+    def _tell_reflexive(
+        self, base: Base, server: Server, endpoint: ServerEndpoint, mapped: TransportAddress, now: float
+    ) -> None:
+        assert base.address is not None
+        if (base, mapped) in self._given:
+            return
+        self._given.add((base, mapped))
+        rank = min(base.rank * _RANKS_A_HOST + min(server.rank, _RANKS_A_HOST - 1), _LOWEST_RANK)
+        self._found(base, self._candidate(CandidateType.SRFLX, base, endpoint, mapped, base.address, rank), now)
+
+    def _relayed_at(self, relay: Relay, base: Base, mapped: TransportAddress | None, now: float) -> None:
+        assert base.address is not None
+        related = mapped if mapped is not None else HIDDEN[base.address.family or 4]
+        candidate = self._candidate(CandidateType.RELAY, base, relay.endpoint, base.address, related, base.rank)
+        self._found(base, candidate, now)
+
+    def _candidate(
+        self,
+        type_: CandidateType,
+        base: Base,
+        endpoint: ServerEndpoint,
+        address: TransportAddress,
+        related: TransportAddress,
+        rank: int,
+    ) -> Candidate:
+        return Candidate(
+            foundation=self._foundations.of(type_, base.host, base.transport, base.tcptype, endpoint.address.host),
+            component=base.component,
+            transport=base.transport,
+            priority=candidate_priority(
+                type=type_,
+                transport=base.transport,
+                tcptype=base.tcptype,
+                component=base.component,
+                rank=rank,
+                preferences=self._context.policy.preferences.ranking,
+            ),
+            address=address,
+            type=type_,
+            related_address=related if self._may_tell(type_) else HIDDEN[address.family or 4],
+            tcptype=base.tcptype,
+        )
+
+    def _may_tell(self, type_: CandidateType) -> bool:
+        """Whether the peer may learn what a candidate was seen from: the base, or before a relay the mapped address."""
+        policy = self._context.policy
+        behind = CandidateType.HOST if type_ is CandidateType.SRFLX else CandidateType.SRFLX
+        return behind in policy.candidate_types and behind in policy.advertise.candidate_types
