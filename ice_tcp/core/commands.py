@@ -1,7 +1,7 @@
 """What the core asks of the network: a closed union of frozen messages.
 
 A shell executes ``Agent.commands()`` in their order; "send, then close" therefore needs no guard. Sockets,
-listeners and streams are named by numbers that the core issues, one number space for all three.
+listeners, streams, legs to servers and queries are named by numbers that the core issues, one number space for all.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from enum import StrEnum
 from typing import NewType, TypeAlias
 
 from candidates.candidate import TransportAddress
+from candidates.policy.servers import ServerUri
 
 SocketId = NewType("SocketId", int)
 ListenerId = NewType("ListenerId", int)
 StreamId = NewType("StreamId", int)
+LegId = NewType("LegId", int)
+QueryId = NewType("QueryId", int)
 
 PortRange: TypeAlias = tuple[int, int]
 """First and last port, both included."""
@@ -49,6 +52,12 @@ class Failure(StrEnum):
     """The first frame on a connection was no STUN message (RFC 6544 s7.1)."""
     TOO_MUCH_EARLY_DATA = "too-much-early-data"
     """More data came before the connection was authenticated than the policy keeps."""
+    TLS_CERTIFICATE = "tls-certificate"
+    """The server's certificate, or the name in it, was not accepted."""
+    TLS = "tls"
+    """No TLS could be agreed on: the port speaks something else, or another version."""
+    NO_ADDRESS = "no-address"
+    """A name does not resolve, or to no address that fits."""
     OTHER = "other"
 
 
@@ -67,7 +76,53 @@ class TcpPath:
     stream: StreamId
 
 
-Path: TypeAlias = UdpPath | TcpPath
+@dataclass(frozen=True, slots=True)
+class RelayPath:
+    """Datagrams between a relayed address of ours and one remote address; ``leg`` leads to the TURN server."""
+
+    leg: LegId
+    remote: TransportAddress
+
+
+Path: TypeAlias = UdpPath | TcpPath | RelayPath
+
+
+class LegTransport(StrEnum):
+    """What carries the messages between us and a STUN or TURN server."""
+
+    UDP = "udp"
+    TCP = "tcp"
+    TLS = "tls"
+    DTLS = "dtls"
+
+    @property
+    def reliable(self) -> bool:
+        """Whether it is a stream, in which messages stand one after another, unframed (RFC 8489 s6.2.2)."""
+        return self in (LegTransport.TCP, LegTransport.TLS)
+
+    @property
+    def secure(self) -> bool:
+        return self in (LegTransport.TLS, LegTransport.DTLS)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEndpoint:
+    """Where a server can be reached, and how; the host of ``address`` is an IP address."""
+
+    transport: LegTransport
+    address: TransportAddress
+
+
+@dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """How the certificate of a server is judged: ``server_name`` is what it must be for, unless not ``verify``.
+
+    ``ca_file`` is the path of a PEM file with the authorities to trust; None: those of the system.
+    """
+
+    server_name: str
+    verify: bool = True
+    ca_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +186,76 @@ class SendStream:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolve:
+    """Find the endpoints of a server whose URI has a name, the best first (RFC 5928, RFC 8489 s8).
+
+    Answered by ``resolved`` or ``resolve_failed``; never after ``Close``.
+    """
+
+    query: QueryId
+    uri: ServerUri
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLeg:
+    """Open a way of its own to a server from ``host``: a connected socket, with TLS or DTLS where that is asked for.
+
+    From a port of ``ports`` (any if None), or from the port of ``listener``. Answered by ``leg_opened``, over UDP at
+    once, or ``leg_lost``, after ``timeout`` seconds at most. Then ``leg_received`` for each whole STUN message, and
+    each ChannelData of a channel that the shell was not told of; ``relayed`` for STUN from a peer's channel.
+    """
+
+    leg: LegId
+    component: int
+    host: str
+    remote: TransportAddress
+    transport: LegTransport
+    timeout: float
+    tls: TlsOptions | None = None
+    listener: ListenerId | None = None
+    ports: PortRange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SendLeg:
+    """Send one whole message to a server, ready padded; before waiting data, as STUN on other paths is."""
+
+    leg: LegId
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BindChannel:
+    """Data to ``peer`` goes as ChannelData of ``number`` from now on, and what comes on it is ``peer``'s.
+
+    Until then data goes in Send indications (RFC 8656 s11). None: the channel is no more.
+    """
+
+    leg: LegId
+    peer: TransportAddress
+    number: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Data of a peer that came inside a message of the server: treat it as if it came on ``path`` itself."""
+
+    path: RelayPath
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TurnIntoStream:
+    """The leg is the connection ``stream`` to a peer from the next byte on, framed (RFC 6062 s4.3, RFC 4571).
+
+    The leg's number is dead. Bytes that came behind the last message are the stream's.
+    """
+
+    leg: LegId
+    stream: StreamId
+
+
+@dataclass(frozen=True, slots=True)
 class Admit:
     """An authenticated message came on this path: its data, kept and future, goes to the application."""
 
@@ -147,12 +272,27 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """Close a socket, listener or stream, after what was asked before has been sent as far as possible.
+    """Close a socket, listener, stream or leg, after what was asked before has been sent as far as possible.
 
-    Of it no input follows.
+    A query is given up. Of it no input follows.
     """
 
-    handle: SocketId | ListenerId | StreamId
+    handle: SocketId | ListenerId | StreamId | LegId | QueryId
 
 
-Command: TypeAlias = OpenUdp | Listen | Connect | SendDatagram | SendStream | Admit | Use | Close
+Command: TypeAlias = (
+    OpenUdp
+    | Listen
+    | Connect
+    | SendDatagram
+    | SendStream
+    | Resolve
+    | OpenLeg
+    | SendLeg
+    | BindChannel
+    | Deliver
+    | TurnIntoStream
+    | Admit
+    | Use
+    | Close
+)
