@@ -2,7 +2,8 @@
 
 Everything an ICE connection carries is framed, STUN and data alike, for its whole life (RFC 6544 s7.1, s10): two
 bytes of length in network order, then the packet. STUN and TURN servers speak unframed (RFC 8489 s6.2.2).
-No I/O: `FrameSplitter` and `ServerStreamSplitter` take what was read, `FrameQueue` says what to write next.
+No I/O: `FrameSplitter` and `ServerStreamSplitter` take what was read, `FrameQueue` and `MessageQueue` say what to
+write next.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ JOIN_BYTES = 256 * 1024
 """Frames are joined for one write up to about this size."""
 JOIN_FRAMES = 500
 """... and up to this number; a frame is two buffers, and the kernel takes 1024 (IOV_MAX)."""
+
+_NO_LIMIT = 1 << 62
 
 LAST_CHANNEL = 0x4FFF
 """RFC 8656 s12."""
@@ -145,6 +148,29 @@ class ServerStreamSplitter:
         self._position = start + padded
         return bytes(memoryview(buffer)[start : start + size])
 
+    def take_alike(self, header: bytes) -> list[bytes]:
+        """Return the data of the complete ChannelData messages that come next, as far as they begin with ``header``.
+
+        That is the first four bytes of one that was taken; a burst most often has one channel and one length.
+        """
+        buffer, start = self._buffer, self._position
+        size = int.from_bytes(header[2:], "big")
+        step = _CHANNEL_HEADER_BYTES + ((size + 3) & ~3)
+        last = len(buffer) - _CHANNEL_HEADER_BYTES - size
+        found: list[bytes] = []
+        with memoryview(buffer) as view:
+            while start <= last and view[start : start + _CHANNEL_HEADER_BYTES] == header:
+                data = start + _CHANNEL_HEADER_BYTES
+                found.append(bytes(view[data : data + size]))
+                start += step
+        self._position = start
+        return found
+
+    @property
+    def is_between(self) -> bool:
+        """Nothing of a message is kept, nor padding outstanding: what is read next begins one."""
+        return self._position == len(self._buffer)
+
     def detach(self) -> bytes:
         """Remove and return what came after the last message taken."""
         rest = bytes(memoryview(self._buffer)[self._position :])
@@ -173,16 +199,17 @@ class ServerStreamSplitter:
         return size, (size + 3) & ~3
 
 
-class FrameQueue:
-    """What waits to be written on a connection, in two queues: STUN goes before data.
+class WriteQueue:
+    """What waits to be written on a connection, in two queues: what is urgent (STUN) goes before data.
 
-    STUN overtakes at frame boundaries only: a frame that is written in part is finished first. Write what
-    `take` returns, as one gathered write, and tell `written` how much of it went, each time.
+    It overtakes at the boundaries of packets only: one that is written in part is finished first. Write what
+    `take` returns, as one gathered write, and tell `written` how much of it went, each time. ``send_limit`` is the
+    number of bytes from which on the queue is full; whoever puts into it may look.
     """
 
-    __slots__ = ("_batch", "_batch_bytes", "_begun", "_data", "_header", "_overtaken", "_size", "_urgent", "pending")
+    __slots__ = ("_batch", "_batch_bytes", "_begun", "_data", "_overtaken", "_send_limit", "_urgent", "pending")
 
-    def __init__(self) -> None:
+    def __init__(self, send_limit: int = _NO_LIMIT) -> None:
         self.pending = 0
         """Bytes that wait, headers included."""
         # All three are flat: header, packet, header, packet...
@@ -190,35 +217,29 @@ class FrameQueue:
         self._data: list[Buffer] = []
         self._batch: list[Buffer] = []
         self._batch_bytes = 0
-        self._begun = False  # the batch starts with the rest of a frame
-        self._size = 0
-        self._header = bytes(HEADER_BYTES)
+        self._begun = False  # the batch starts with the rest of a packet
         self._overtaken = 0  # where the data starts in the batch
+        self._send_limit = send_limit
 
     @property
     def urgent_pending(self) -> int:
         """Bytes that wait in the first queue."""
         return sum(map(len, self._urgent))
 
-    def put(self, packet: bytes | memoryview) -> None:
-        """Queue a data packet of at most MAX_FRAME_BYTES."""
-        size = len(packet)
-        if size != self._size:  # most packets of a burst are of one size
-            self._size = size
-            self._header = size.to_bytes(HEADER_BYTES, "big")
-        self._data += (self._header, packet)
-        self.pending += size + HEADER_BYTES
+    @property
+    def is_full(self) -> bool:
+        """As much waits as may."""
+        return self.pending >= self._send_limit
 
-    def put_urgent(self, packet: bytes) -> None:
-        """Queue a packet of at most MAX_FRAME_BYTES before all data."""
-        size = len(packet)
-        self._urgent += (size.to_bytes(2, "big"), packet)
-        self.pending += size + HEADER_BYTES
+    @property
+    def has_room(self) -> bool:
+        """Little enough waits that a sender who was refused may go on."""
+        return self.pending <= self._send_limit // 4
 
-    def begun(self, frame: bytes, count: int) -> None:
-        """A whole frame was written past the empty queue, but only ``count`` bytes of it went: keep the rest."""
-        self._batch = [b"", memoryview(frame)[count:]]
-        self._batch_bytes = self.pending = len(frame) - count
+    def begun(self, packet: bytes, count: int) -> None:
+        """A packet with its header was written past the empty queue, but only ``count`` bytes went: keep the rest."""
+        self._batch = [b"", memoryview(packet)[count:]]
+        self._batch_bytes = self.pending = len(packet) - count
         self._begun = True
 
     def take(self) -> list[Buffer]:
@@ -237,14 +258,14 @@ class FrameQueue:
         batch, size, index = self._batch, self._batch_bytes, 0
         room = min(len(queue), 2 * JOIN_FRAMES - len(batch))
         while index < room and size < JOIN_BYTES:
-            size += HEADER_BYTES + len(queue[index + 1])
+            size += len(queue[index]) + len(queue[index + 1])
             index += 2
         batch += queue[:index]
         del queue[:index]
         self._batch_bytes = size
 
     def written(self, count: int) -> bool:
-        """``count`` bytes of the last `take` were written; frames that were not begun go back into their queue.
+        """``count`` bytes of the last `take` were written; packets that were not begun go back into their queue.
 
         Returns whether all of it was written.
         """
@@ -266,3 +287,44 @@ class FrameQueue:
         self._data[:0] = batch[max(index, self._overtaken) :]
         self._batch, self._batch_bytes, self._begun, self._overtaken = rest, sum(map(len, rest)), bool(rest), 0
         return False
+
+
+class FrameQueue(WriteQueue):
+    """What waits to be written on a connection to a peer: frames of RFC 4571."""
+
+    __slots__ = ("_header", "_size")
+
+    def __init__(self, send_limit: int = _NO_LIMIT) -> None:
+        super().__init__(send_limit)
+        self._size = 0
+        self._header = bytes(HEADER_BYTES)
+
+    def put(self, packet: bytes | memoryview) -> None:
+        """Queue a data packet of at most MAX_FRAME_BYTES."""
+        size = len(packet)
+        if size != self._size:  # most packets of a burst are of one size
+            self._size = size
+            self._header = size.to_bytes(HEADER_BYTES, "big")
+        self._data += (self._header, packet)
+        self.pending += size + HEADER_BYTES
+
+    def put_urgent(self, packet: bytes) -> None:
+        """Queue a packet of at most MAX_FRAME_BYTES before all data."""
+        size = len(packet)
+        self._urgent += (size.to_bytes(2, "big"), packet)
+        self.pending += size + HEADER_BYTES
+
+
+class MessageQueue(WriteQueue):
+    """What waits to be written on a connection to a server: whole messages, ready padded, without frames."""
+
+    __slots__ = ()
+
+    def put(self, message: bytes) -> None:
+        self._data += (b"", message)
+        self.pending += len(message)
+
+    def put_urgent(self, message: bytes) -> None:
+        """Queue a message before all data."""
+        self._urgent += (b"", message)
+        self.pending += len(message)

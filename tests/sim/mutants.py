@@ -12,12 +12,13 @@ from unittest.mock import patch
 
 from candidates import pairing
 from candidates.candidate import CandidateType, TcpType, Transport
-from ice_tcp import datapath, framing
+from ice_tcp import framing
 from ice_tcp.core import binding, checklist, consent, generation, nomination, pacing, paths, recovery, roles, session
 from ice_tcp.core import transaction as transactions
 from ice_tcp.core.commands import Failure
 from ice_tcp.core.events import PairState
 from ice_tcp.core.verdicts import Verdict
+from ice_tcp.datapath import stream as stream_paths
 
 Mutant: TypeAlias = Callable[[], AbstractContextManager[object]]
 
@@ -249,13 +250,13 @@ def _streams_left_open_at_close() -> Iterator[None]:
 
 @_mutant
 def _early_data_lost() -> Iterator[None]:
-    admit = datapath.StreamPath.admit
+    admit = stream_paths.StreamPath.admit
 
-    def lose(self: datapath.StreamPath) -> list[bytes]:
+    def lose(self: stream_paths.StreamPath) -> list[bytes]:
         admit(self)
         return []
 
-    with patch.object(datapath.StreamPath, "admit", lose):
+    with patch.object(stream_paths.StreamPath, "admit", lose):
         yield
 
 
@@ -266,11 +267,13 @@ def _length_field_taken_whole() -> Iterator[None]:
     def careless(self: framing.FrameSplitter, chunk: Any) -> list[bytes]:
         return feed(self, chunk) if len(chunk) > 1 or self.unfinished else []
 
-    with patch.object(datapath, "FrameSplitter", type("Careless", (framing.FrameSplitter,), {"feed": careless})):
+    with patch.object(stream_paths, "FrameSplitter", type("Careless", (framing.FrameSplitter,), {"feed": careless})):
         yield
 
 
-_replace("stun-behind-data", datapath.StreamPath, "send_stun", lambda self, message: self._queue.put(message) or True)
+_replace(
+    "stun-behind-data", stream_paths.StreamPath, "send_stun", lambda self, message: self._queue.put(message) or True
+)
 
 
 @_mutant

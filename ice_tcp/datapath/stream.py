@@ -1,27 +1,19 @@
-"""Application data and STUN on one socket or one connection: split, told apart, queued. No I/O.
-
-A `StreamPath` lives as long as its TCP connection, a `DatagramPath` as long as its UDP socket. Both hand STUN to
-the core and data to the application; data of a path that nobody authenticated yet waits, bounded, for `admit`.
-"""
+"""Application data and STUN on one TCP connection to a peer. No I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import NamedTuple
 
+from ice_tcp.datapath.traffic import COOKIE, Received, Traffic, told_apart
 from ice_tcp.framing import HEADER_BYTES, MAX_FRAME_BYTES, FrameQueue, FrameSplitter
 from ice_tcp.stun import is_stun
 
-# RFC 7983 s7, RFC 8489 s5: most data is told from STUN by these four bytes, the rest by `is_stun`.
-_COOKIE = b"\x21\x12\xa4\x42"
 _COOKIE_END = 8
 _STUN_HEADER_BYTES = 20
 
 STUN_QUEUE_BYTES = 64 * 1024
 """STUN that waits for a peer that does not read; more is dropped, as the network would."""
-
 
 CHUNK_BYTES = 16 * 1024
 """Of a byte stream in one packet; STUN can go between two of them."""
@@ -32,23 +24,6 @@ class StreamFault(StrEnum):
 
     NOT_STUN = "not-stun"
     TOO_MUCH_EARLY_DATA = "too-much-early-data"
-
-
-class Received(NamedTuple):
-    """What came in: STUN messages for the core, data for the application, each in its order."""
-
-    stun: list[bytes]
-    data: list[bytes]
-
-
-@dataclass(slots=True)
-class Traffic:
-    """Application data on one path, STUN and headers apart (W3C webrtc-stats, RTCIceCandidatePairStats)."""
-
-    packets_sent: int = 0
-    bytes_sent: int = 0
-    packets_received: int = 0
-    bytes_received: int = 0
 
 
 class StreamPath(FrameQueue):
@@ -66,7 +41,6 @@ class StreamPath(FrameQueue):
         "_early_bytes",
         "_early_limit",
         "_not_stun",
-        "_send_limit",
         "_splitter",
         "_started",
         "admitted",
@@ -74,10 +48,9 @@ class StreamPath(FrameQueue):
     )
 
     def __init__(self, *, early_limit: int, send_limit: int) -> None:
-        super().__init__()
+        super().__init__(send_limit)
         self._splitter = FrameSplitter()
         self._early_limit = early_limit
-        self._send_limit = send_limit
         self._early: list[bytes] = []
         self._early_bytes = 0
         self._started = False
@@ -99,7 +72,7 @@ class StreamPath(FrameQueue):
         packets = self._splitter.feed(chunk)
         if not self._started and not self._starts_with_stun(packets):
             return Received([], [])
-        stun, data = _told_apart(packets)
+        stun, data = told_apart(packets)
         if not data:
             return Received(stun, data)
         size = sum(map(len, data))
@@ -121,7 +94,7 @@ class StreamPath(FrameQueue):
         if length < 1 or (buffer[0] << 8 | buffer[1]) != length or not self.admitted or self._splitter.unfinished:
             return None
         packet = bytes(buffer[HEADER_BYTES:size])
-        if packet[4:8] == _COOKIE or not self._started:
+        if packet[4:8] == COOKIE or not self._started:
             return None
         traffic = self.traffic
         traffic.packets_received += 1
@@ -137,7 +110,7 @@ class StreamPath(FrameQueue):
             frame = self._splitter.unfinished
             if len(frame) >= HEADER_BYTES + _COOKIE_END:
                 rest = (frame[0] << 8 | frame[1]) - _STUN_HEADER_BYTES
-                self._not_stun = frame[2] >= 0x40 or frame[6:10] != _COOKIE or (frame[4] << 8 | frame[5]) != rest
+                self._not_stun = frame[2] >= 0x40 or frame[6:10] != COOKIE or (frame[4] << 8 | frame[5]) != rest
         return not self._not_stun
 
     def admit(self) -> list[bytes]:
@@ -145,16 +118,6 @@ class StreamPath(FrameQueue):
         self.admitted = True
         early, self._early, self._early_bytes = self._early, [], 0
         return early
-
-    @property
-    def is_full(self) -> bool:
-        """`send_data` would refuse."""
-        return self.pending >= self._send_limit
-
-    @property
-    def has_room(self) -> bool:
-        """Little enough waits that a sender who was refused may go on."""
-        return self.pending <= self._send_limit // 4
 
     def send_stun(self, message: bytes) -> bool:
         """Queue a STUN message before waiting data; False if it was dropped, because too many wait already."""
@@ -217,85 +180,5 @@ def stream_chunks(data: bytes) -> Iterator[memoryview]:
         start = end
 
 
-def _told_apart(packets: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """STUN, and the rest."""
-    for packet in packets:
-        if packet[4:8] == _COOKIE and is_stun(packet):
-            return [each for each in packets if is_stun(each)], [each for each in packets if not is_stun(each)]
-    return [], packets
-
-
 def _too_long(data: bytes) -> ValueError:
     return ValueError(f"a message of {len(data)} bytes does not fit a frame of at most {MAX_FRAME_BYTES} (RFC 4571)")
-
-
-class DatagramPath:
-    """The datagrams of one UDP socket, by their source (a hashable address of the caller's making).
-
-    Data of a source that is not admitted waits in a buffer of ``early_limit`` bytes and ``early_count`` datagrams
-    for all such sources; the oldest makes room and is counted in ``discarded``. Empty datagrams vanish.
-    """
-
-    __slots__ = ("_early", "_early_bytes", "_early_count", "_early_limit", "_traffic", "discarded")
-
-    def __init__(self, *, early_limit: int, early_count: int = 64) -> None:
-        self._early_limit = early_limit
-        self._early_count = early_count
-        self._early: list[tuple[Hashable, bytes]] = []  # a deque would be larger than all the rest
-        self._early_bytes = 0
-        self._traffic: dict[Hashable, Traffic] = {}
-        self.discarded = 0
-
-    def receive(self, datagrams: bytes, source: Hashable, segment: int = 0) -> Received:
-        """Take one datagram, or with ``segment`` several of that size in a row (UDP_GRO), the last may be shorter."""
-        size = len(datagrams)
-        if not size:
-            return Received([], [])
-        if segment and segment < size:
-            packets = [datagrams[start : start + segment] for start in range(0, size, segment)]
-        else:
-            packets = [datagrams]
-        stun, data = _told_apart(packets)
-        if not data:
-            return Received(stun, data)
-        traffic = self._traffic.get(source)
-        if traffic is None:
-            self._keep(data, source)
-            return Received(stun, [])
-        traffic.packets_received += len(data)
-        traffic.bytes_received += size - sum(map(len, stun))
-        return Received(stun, data)
-
-    def receive_one(self, datagram: bytes, source: Hashable) -> bool:
-        """The short way of a single message: True if it is data of an admitted source; else call `receive`."""
-        traffic = self._traffic.get(source)
-        if traffic is None or not datagram or datagram[4:8] == _COOKIE:
-            return False
-        traffic.packets_received += 1
-        traffic.bytes_received += len(datagram)
-        return True
-
-    def _keep(self, packets: list[bytes], source: Hashable) -> None:
-        early = self._early
-        for packet in packets:
-            early.append((source, packet))
-            self._early_bytes += len(packet)
-        while len(early) > self._early_count or self._early_bytes > self._early_limit:
-            self._early_bytes -= len(early.pop(0)[1])
-            self.discarded += 1
-
-    def admit(self, source: Hashable) -> list[bytes]:
-        """An authenticated message came from ``source``: return its data kept so far, deliver it from now on."""
-        traffic = self._traffic.setdefault(source, Traffic())
-        early = [packet for sender, packet in self._early if sender == source]
-        if early:
-            self._early = [item for item in self._early if item[0] != source]
-            size = sum(map(len, early))
-            self._early_bytes -= size
-            traffic.packets_received += len(early)
-            traffic.bytes_received += size
-        return early
-
-    def traffic(self, source: Hashable) -> Traffic | None:
-        """The counters of an admitted source, which is also where data is sent to; None if it is not admitted."""
-        return self._traffic.get(source)
