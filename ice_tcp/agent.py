@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 from weakref import WeakSet
 
-from candidates.candidate import Candidate
+from candidates.candidate import Candidate, Transport
 from candidates.parameters import IceParameters
 from candidates.policy import Policy
 from ice_tcp.core.events import (
@@ -19,15 +19,17 @@ from ice_tcp.core.events import (
     Event,
     GatheringDone,
     LocalCandidateFound,
+    MappingBehaviour,
     PairState,
     Restarted,
     Role,
     SelectedPath,
+    ServerReport,
     StateChanged,
 )
 from ice_tcp.core.trace import TraceSink
 from ice_tcp.core.verdicts import Verdict
-from ice_tcp.driver import Component, open_session
+from ice_tcp.driver import Component, open_session, servers_now
 from ice_tcp.errors import ConnectError, ConnectionClosed, IceError
 from ice_tcp.net.interfaces import host_addresses
 from ice_tcp.stream import STREAM_LIMIT, open_byte_stream
@@ -96,19 +98,24 @@ class Agent:
 
     ``role`` is CONTROLLING for one side and CONTROLLED for the other; a conflict resolves itself. ``policy`` decides
     everything else, the default policy if None. ``components`` is 1..256. ``trace`` is called with ``(now, record)``
-    for what the agent does, and must not call the agent. The agent resolves no names and starts no threads.
+    for what the agent does, and must not call the agent. Names of servers are resolved, in the event loop's
+    executor; names of candidates are not.
 
     Methods raise ConnectionClosed after `close`, ValueError and RuntimeError for misuse.
     """
 
-    __slots__ = ("__weakref__", "_changes", "_components", "_core", "_driver", "_gathering", "_listeners", "_verdict")
+    __slots__ = (
+        *("__weakref__", "_changes", "_components", "_core", "_driver", "_gathering", "_listeners"),
+        *("_policy", "_verdict"),
+    )
 
     def __init__(
         self, role: Role, *, policy: Policy | None = None, components: int = 1, trace: TraceSink | None = None
     ) -> None:
+        self._policy = policy or Policy.default()
         self._core, self._driver = open_session(
             role,
-            policy or Policy.default(),
+            self._policy,
             rng=_RANDOM,
             components=components,
             trace=trace,
@@ -162,11 +169,13 @@ class Agent:
         self._call(self._core.end_of_candidates)
 
     async def gather(self) -> None:
-        """Open sockets and find candidates, as the policy says; returns when there will be no more.
+        """Open sockets, ask the policy's servers and find candidates; returns when there will be no more.
 
-        `local_candidates` gives them as they come. Call it once; `restart` gathers again by itself.
+        `local_candidates` gives them as they come, `server_reports` tells what became of each server. A server that
+        fails or does not answer is no error. Call it once; `restart` gathers again by itself.
         """
-        self._call(self._core.gather, host_addresses())
+        addresses, servers = host_addresses(), servers_now(self._policy)
+        self._call(lambda now: self._core.gather(addresses, now, servers))
         gathering = self._gathering
         while not gathering.done:
             await gathering.changes.wait()
@@ -214,8 +223,8 @@ class Agent:
 
         Send the new `local_parameters` and `local_candidates` to the peer, take its new ones, and await `nominated`.
         """
-        addresses = host_addresses()
-        self._call(lambda now: self._core.restart(now, addresses))
+        addresses, servers = host_addresses(), servers_now(self._policy)
+        self._call(lambda now: self._core.restart(now, addresses, servers))
 
     def selected_path(self, component: int = 1) -> SelectedPath | None:
         """The path that carries the component's data; None if there is none at the moment."""
@@ -295,6 +304,14 @@ class Agent:
             stream.end()
         self._listeners.add(stream)
         return stream
+
+    def server_reports(self) -> tuple[ServerReport, ...]:
+        """What became of everything that was asked of servers since gathering began; more come while it goes on."""
+        return self._core.server_reports()
+
+    def mapping_behaviours(self) -> dict[tuple[Transport, str], MappingBehaviour]:
+        """How NATs map our ports, by transport and address of this host, where two servers showed it (RFC 5780 s4.3)."""
+        return self._core.mapping_behaviours()
 
     def stats(self) -> AgentStats:
         """Counters of every pair in the check list and of what was discarded."""

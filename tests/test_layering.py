@@ -18,7 +18,7 @@ PACKAGES: Final = ("candidates", "ice_tcp", "interop")
 
 PROTOCOL: Final = ("ice_tcp.errors", "ice_tcp.stun", "ice_tcp.framing", "ice_tcp.datapath")
 FACADE: Final = ("ice_tcp.agent", "ice_tcp.stream", "ice_tcp.quic", "ice_tcp.punch")
-NEWS: Final = ("ice_tcp.core.events", "ice_tcp.core.trace", "ice_tcp.core.verdicts")
+NEWS: Final = ("ice_tcp.core.events", "ice_tcp.core.outcomes", "ice_tcp.core.trace", "ice_tcp.core.verdicts")
 SERVICES: Final = (
     "ice_tcp.compat",
     "ice_tcp.signaling",

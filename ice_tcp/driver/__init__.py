@@ -2,5 +2,6 @@
 
 from ice_tcp.driver.ports import ByteStream, Component, Core, StreamPort
 from ice_tcp.driver.pump import PACER, Driver, open_session
+from ice_tcp.driver.servers import servers_now
 
-__all__ = ["PACER", "ByteStream", "Component", "Core", "Driver", "StreamPort", "open_session"]
+__all__ = ["PACER", "ByteStream", "Component", "Core", "Driver", "StreamPort", "open_session", "servers_now"]
