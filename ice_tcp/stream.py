@@ -10,7 +10,7 @@ import asyncio
 from typing import Any
 
 from ice_tcp.driver import Driver, StreamPort
-from ice_tcp.net.streams import Connection
+from ice_tcp.net.streams import PeerConnection
 
 STREAM_LIMIT = 256 * 1024
 """Bytes in a StreamReader before it asks the connection to stop."""
@@ -40,7 +40,7 @@ class FramedTransport(asyncio.Transport):
     """What a StreamWriter writes to: the connection of a component, in frames."""
 
     def __init__(
-        self, protocol: asyncio.StreamReaderProtocol, port: StreamPort, connection: Connection, limit: int
+        self, protocol: asyncio.StreamReaderProtocol, port: StreamPort, connection: PeerConnection, limit: int
     ) -> None:
         remote = connection.remote
         super().__init__(

@@ -17,7 +17,7 @@ from ice_tcp.framing import FrameSplitter
 from ice_tcp.net.asyncio_net import Network
 from ice_tcp.net.datagrams import MAX_DATAGRAM_BYTES, DatagramSocket
 from ice_tcp.net.sockets import LEASES, NetworkError, SocketAddress, bind_connector, bind_udp, transport_address
-from ice_tcp.net.streams import Connection, Listener
+from ice_tcp.net.streams import Connection, Listener, PeerConnection
 from ice_tcp.stun import is_stun
 from tests.loops import Runner, on_loop, run
 from tests.test_datapath import stun
@@ -56,7 +56,7 @@ class Streams:
     def __init__(self, network: Network) -> None:
         self.network = network
         self.events: asyncio.Queue[tuple[str, object]] = asyncio.Queue()
-        self.accepted_connections: list[Connection] = []
+        self.accepted_connections: list[PeerConnection] = []
 
     async def event(self, name: str) -> object:
         """The value of the next event of this name; an end in its stead is a failure."""
@@ -79,25 +79,25 @@ class Streams:
         self.accepted_connections.append(connection)
         self.events.put_nowait(("accepted", connection))
 
-    def stream_connected(self, connection: Connection) -> None:
+    def stream_connected(self, connection: PeerConnection) -> None:
         self.events.put_nowait(("connected", connection))
 
-    def stream_received(self, connection: Connection, received: Received) -> None:
+    def stream_received(self, connection: PeerConnection, received: Received) -> None:
         for message in received.stun:
             self.events.put_nowait(("stun", message))
         for message in received.data:
             self.events.put_nowait(("data", message))
 
-    def stream_closed(self, connection: Connection) -> None:
+    def stream_closed(self, connection: PeerConnection) -> None:
         self.events.put_nowait(("closed", connection))
 
-    def stream_failed(self, connection: Connection, failure: Failure) -> None:
+    def stream_failed(self, connection: PeerConnection, failure: Failure) -> None:
         self.events.put_nowait(("failed", failure))
 
-    def stream_writable(self, connection: Connection) -> None:
+    def stream_writable(self, connection: PeerConnection) -> None:
         self.events.put_nowait(("writable", connection))
 
-    def stream_gone(self, connection: Connection) -> None:
+    def stream_gone(self, connection: PeerConnection) -> None:
         self.events.put_nowait(("gone", connection))
 
 
@@ -130,7 +130,9 @@ async def accept(listener: socket.socket) -> socket.socket:
     return (await asyncio.get_running_loop().sock_accept(listener))[0]
 
 
-async def dialled(listener: socket.socket, path: StreamPath | None = None) -> tuple[Connection, Streams, socket.socket]:
+async def dialled(
+    listener: socket.socket, path: StreamPath | None = None
+) -> tuple[PeerConnection, Streams, socket.socket]:
     """A connection of ours to a plain listener, with its handler and the other end."""
     handler = Streams(network())
     connection = handler.network.connect(HOST, address_of(listener), 5.0, path or admitted_path(), handler)
@@ -365,7 +367,7 @@ class TestConnecting:
             here, there = Streams(network()), Streams(network())
             ours, theirs = (each.network.listen(HOST, None, each) for each in (here, there))
             with closing(ours), closing(theirs):
-                dialling = here.network.connect(HOST, theirs.address, 5.0, admitted_path(), here, ours)
+                dialling = here.network.connect(HOST, theirs.address, 5.0, admitted_path(), here, listener=ours)
                 await here.event("connected")
                 assert dialling.local == ours.address
                 await there.event("accepted")
@@ -380,9 +382,9 @@ class TestConnecting:
             here, there = Streams(network()), Streams(network())
             ours, theirs = (each.network.listen(HOST, None, each) for each in (here, there))
             with closing(ours), closing(theirs):
-                first = there.network.connect(HOST, ours.address, 5.0, admitted_path(), there, theirs)
+                first = there.network.connect(HOST, ours.address, 5.0, admitted_path(), there, listener=theirs)
                 await here.event("accepted")
-                here.network.connect(HOST, theirs.address, 5.0, admitted_path(), here, ours)
+                here.network.connect(HOST, theirs.address, 5.0, admitted_path(), here, listener=ours)
                 assert await here.event("failed") is Failure.ADDRESS_TAKEN
                 for connection in (first, *here.accepted_connections):
                     connection.abort()
@@ -417,7 +419,7 @@ class TestConnecting:
         async def main() -> None:
             handler = Streams(network())
             sock = bind_connector(HOST, None)
-            connection = Connection(asyncio.get_running_loop(), sock, HOST, admitted_path(), handler)
+            connection: PeerConnection = Connection(asyncio.get_running_loop(), sock, HOST, admitted_path(), handler)
             connection.connect(connection.local, 5.0)
             assert await handler.event("failed") is Failure.SELF_CONNECT
             assert not connection.is_open

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import random
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from typing import Any
 
@@ -19,11 +19,14 @@ from ice_tcp.core.commands import (
     Command,
     Connect,
     Failure,
+    LegId,
     Listen,
     ListenerId,
     OpenUdp,
+    QueryId,
     SendDatagram,
     SendStream,
+    ServerEndpoint,
     SocketId,
     StreamId,
     TcpPath,
@@ -100,6 +103,24 @@ class ScriptedCore:
 
     def stream_failed(self, stream: StreamId, failure: Failure, now: float) -> None:
         self._input("stream_failed", stream, failure, now)
+
+    def resolved(self, query: QueryId, endpoints: Sequence[ServerEndpoint], now: float) -> None:
+        self._input("resolved", query, endpoints, now)
+
+    def resolve_failed(self, query: QueryId, text: str, now: float) -> None:
+        self._input("resolve_failed", query, text, now)
+
+    def leg_opened(self, leg: LegId, local: TransportAddress, now: float) -> None:
+        self._input("leg_opened", leg, local, now)
+
+    def leg_received(self, leg: LegId, message: bytes, now: float) -> None:
+        self._input("leg_received", leg, message, now)
+
+    def leg_lost(self, leg: LegId, failure: Failure, text: str, now: float) -> None:
+        self._input("leg_lost", leg, failure, text, now)
+
+    def relayed(self, leg: LegId, peer: TransportAddress, data: bytes, now: float) -> None:
+        self._input("relayed", leg, peer, data, now)
 
     def timer_expired(self, now: float) -> None:
         self.timer = None

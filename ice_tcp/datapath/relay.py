@@ -18,8 +18,9 @@ from ice_tcp.stun import data as data_attribute
 Address: TypeAlias = tuple[str, int]
 """Host and port."""
 
-MAX_RELAYED_BYTES = 65456
-"""The longest message to a peer: a Send indication with it still fits a UDP datagram, whatever the address families.
+MAX_RELAYED_BYTES = 65436
+"""The longest message to a peer: with it a Send indication is as long as a STUN message of ours gets, and fits a
+UDP datagram, whatever the families of the addresses.
 
 ChannelData could be a little longer; but a message must not stop fitting when a channel ends.
 """
@@ -246,14 +247,15 @@ class StreamLegPath(MessageQueue):
     ``early_limit`` bounds the data kept before its peer is admitted, ``send_limit`` what waits to be written, in bytes.
     """
 
-    __slots__ = ("_channels", "_fault", "_splitter", "_started", "admitted", "messages", "peers")
+    __slots__ = ("_channels", "_fault", "_splitter", "admitted", "first", "messages", "peers")
 
     def __init__(self, *, early_limit: int, send_limit: int, transaction_id: Callable[[], bytes]) -> None:
         super().__init__(send_limit)
         self.peers = RelayedPeers(early_limit=early_limit, transaction_id=transaction_id, reliable=True)
         self._channels = self.peers.channels
         self._splitter = ServerStreamSplitter()
-        self._started = False
+        self.first: int | None = None
+        """The first byte that came, which tells what a server speaks if it is no STUN."""
         self._fault: StreamFault | None = None
         self.admitted = False
         """The connection stands, and what waits is worth being written before it is closed."""
@@ -267,9 +269,9 @@ class StreamLegPath(MessageQueue):
 
     def receive(self, chunk: bytes | memoryview) -> Received:
         """Take bytes as they were read, cut anywhere; return the data for the application (and no STUN)."""
-        if not self._started and chunk:
-            self._started = True
-            if chunk[0] >= _FIRST_CHANNEL_BYTE:  # no server begins, so the first thing is the answer to a request
+        if self.first is None and chunk:
+            self.first = chunk[0]
+            if self.first >= _FIRST_CHANNEL_BYTE:  # no server begins, so the first thing is the answer to a request
                 self._fault = StreamFault.NOT_STUN
         self._splitter.append(chunk)
         return Received([], [] if self.messages else self._split())

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from candidates.candidate import TransportAddress
 from candidates.policy.sections import Limits
-from ice_tcp.core.commands import Command, Failure, Listen, ListenerId, SocketId, StreamId
+from ice_tcp.core.commands import (
+    Command,
+    Failure,
+    LegId,
+    Listen,
+    ListenerId,
+    QueryId,
+    ServerEndpoint,
+    SocketId,
+    StreamId,
+)
 from ice_tcp.core.events import Event
 from ice_tcp.datapath import DatagramPath, Received, Traffic
 from ice_tcp.net.component import DatagramRoute, Inbox, Outlet
 from ice_tcp.net.datagrams import DatagramSocket
 from ice_tcp.net.sockets import NetworkError, SocketAddress, transport_address
-from ice_tcp.net.streams import Connection, Listener, refuse_one
+from ice_tcp.net.streams import Connection, Listener, PeerConnection, refuse_one
 
 STUN_WINDOW = 512 * 1024
 """Bytes read of a connection, whose application does not read, for each STUN message that we send on it.
@@ -34,6 +44,12 @@ class Core(Protocol):
     def stream_received(self, stream: StreamId, data: bytes, now: float) -> None: ...
     def stream_closed(self, stream: StreamId, now: float) -> None: ...
     def stream_failed(self, stream: StreamId, failure: Failure, now: float) -> None: ...
+    def resolved(self, query: QueryId, endpoints: Sequence[ServerEndpoint], now: float) -> None: ...
+    def resolve_failed(self, query: QueryId, text: str, now: float) -> None: ...
+    def leg_opened(self, leg: LegId, local: TransportAddress, now: float) -> None: ...
+    def leg_received(self, leg: LegId, message: bytes, now: float) -> None: ...
+    def leg_lost(self, leg: LegId, failure: Failure, text: str, now: float) -> None: ...
+    def relayed(self, leg: LegId, peer: TransportAddress, data: bytes, now: float) -> None: ...
     def timer_expired(self, now: float) -> None: ...
     def close(self, now: float) -> None: ...
     def commands(self) -> list[Command]: ...
@@ -77,7 +93,7 @@ class Owner(Protocol):
     def finish_stream(self, port: StreamPort) -> None:
         """The application closed its byte stream, and all of it was written."""
 
-    def gone(self, connection: Connection) -> None:
+    def gone(self, connection: Connection[Any]) -> None:
         """A closed connection has delivered all it could."""
 
 
@@ -186,14 +202,14 @@ class StreamPort:
         self._finishing = False
         self._window = 0
         self.id = number
-        self.connection: Connection | None = None
+        self.connection: PeerConnection | None = None
 
     # StreamHandler
 
-    def stream_connected(self, connection: Connection) -> None:
+    def stream_connected(self, connection: PeerConnection) -> None:
         self._driver.feed(self._driver.core.stream_connected, self.id, connection.local)
 
-    def stream_received(self, connection: Connection, received: Received) -> None:
+    def stream_received(self, connection: PeerConnection, received: Received) -> None:
         stun, data = received
         if data:
             self._deliver(connection, data)
@@ -202,16 +218,16 @@ class StreamPort:
         if not connection.path.admitted:
             self._driver.feed(self._examine, connection)
 
-    def stream_closed(self, connection: Connection) -> None:
+    def stream_closed(self, connection: PeerConnection) -> None:
         connection.abort()
         self._driver.end_stream(self, None)
         self._driver.feed(self._driver.core.stream_closed, self.id)
 
-    def stream_failed(self, connection: Connection, failure: Failure) -> None:  # noqa: ARG002
+    def stream_failed(self, connection: PeerConnection, failure: Failure) -> None:  # noqa: ARG002
         self._driver.end_stream(self, ConnectionResetError(f"the path was lost: {failure.value}"))
         self._driver.feed(self._driver.core.stream_failed, self.id, failure)
 
-    def stream_writable(self, connection: Connection) -> None:
+    def stream_writable(self, connection: PeerConnection) -> None:
         if self._stream is not None:
             self._stream.writable()
             if self._finishing and not connection.path.pending:
@@ -219,13 +235,13 @@ class StreamPort:
         else:
             self._component.outlet.wake()
 
-    def stream_gone(self, connection: Connection) -> None:
+    def stream_gone(self, connection: PeerConnection) -> None:
         self.end(None)
         self._driver.gone(connection)
 
     # Data
 
-    def _deliver(self, connection: Connection, data: list[bytes]) -> None:
+    def _deliver(self, connection: PeerConnection, data: list[bytes]) -> None:
         sink = self._stream or self._component.inbox
         sink.put(data)
         if sink.is_full:
@@ -234,7 +250,7 @@ class StreamPort:
                 connection.pause_reading()
                 self._component.paused(self)
 
-    def _examine(self, connection: Connection, now: float) -> None:
+    def _examine(self, connection: PeerConnection, now: float) -> None:
         """An input: the core has seen the STUN of what was received; may the rest stay?"""
         fault = connection.path.fault
         if fault is not None and connection.is_open:

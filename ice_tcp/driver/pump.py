@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar, assert_never
 
 from candidates.candidate import TransportAddress
@@ -20,19 +21,28 @@ from candidates.policy.sections import Limits
 from ice_tcp.core.agent import Agent
 from ice_tcp.core.commands import (
     Admit,
+    BindChannel,
     Close,
     Command,
     Connect,
+    Deliver,
     Failure,
+    LegId,
     Listen,
     ListenerId,
+    OpenLeg,
     OpenUdp,
     Path,
+    RelayPath,
+    Resolve,
     SendDatagram,
+    SendLeg,
     SendStream,
     SocketId,
     StreamId,
     TcpPath,
+    TlsOptions,
+    TurnIntoStream,
     UdpPath,
     Use,
 )
@@ -40,12 +50,13 @@ from ice_tcp.core.events import Event, Role
 from ice_tcp.core.pacing import Pacer
 from ice_tcp.core.trace import TraceSink
 from ice_tcp.datapath import StreamPath, Traffic
+from ice_tcp.driver.legs import DatagramLeg, Leg, StreamLeg
 from ice_tcp.driver.ports import Component, Core, DatagramPort, ListenerPort, StreamPort
 from ice_tcp.net.asyncio_net import Network
 from ice_tcp.net.component import Route
 from ice_tcp.net.precise import PreciseTimer, precise_timers
 from ice_tcp.net.sockets import NetworkError
-from ice_tcp.net.streams import Connection
+from ice_tcp.net.streams import Connection, PeerConnection
 
 T = TypeVar("T")
 
@@ -79,6 +90,7 @@ class Driver:
         "_closing",
         "_core",
         "_inputs",
+        "_legs",
         "_limits",
         "_lingering",
         "_listeners",
@@ -91,6 +103,7 @@ class Driver:
         "_streams",
         "_timer",
         "_timer_at",
+        "_transaction_id",
         "components",
     )
 
@@ -101,11 +114,13 @@ class Driver:
         self._core = core
         self._limits = limits
         self._on_event = on_event
+        self._transaction_id = partial(rng.randbytes, 12)
         self._network = Network(self._loop, rng, limits.send_bytes)
         self._sockets: dict[SocketId, DatagramPort] = {}
         self._listeners: dict[ListenerId, ListenerPort] = {}
         self._streams: dict[StreamId, StreamPort] = {}
-        self._lingering: dict[Connection, None] = {}
+        self._legs: dict[LegId, Leg] = {}
+        self._lingering: dict[Connection[Any], None] = {}
         self._all_gone: asyncio.Future[None] | None = None
         self._inputs: list[tuple[Callable[..., object], tuple[Any, ...]]] = []  # seldom more than one
         self._pumping = False
@@ -189,6 +204,9 @@ class Driver:
             case SendDatagram(sock, remote, data):
                 if sock in self._sockets:
                     self._sockets[sock].send_stun(data, remote)
+            case SendLeg(leg, data):
+                if leg in self._legs:
+                    self._legs[leg].send(data)
             case Admit(path):
                 self._admit(path)
             case Use(component, path):
@@ -199,6 +217,18 @@ class Driver:
                 self._listen(command)
             case Connect():
                 self._connect(command)
+            case OpenLeg():
+                self._open_leg(command)
+            case BindChannel(leg, peer, number):
+                if leg in self._legs:
+                    self._legs[leg].bind(peer, number)
+            case Deliver(path, data):
+                if path.leg in self._legs:
+                    self._legs[path.leg].deliver(path.remote, data)
+            case TurnIntoStream(leg, stream):
+                self._turn_into_stream(leg, stream)
+            case Resolve():
+                raise NotImplementedError
             case Close(handle):
                 self._close(handle)
             case _:
@@ -239,7 +269,7 @@ class Driver:
                 command.timeout,
                 self._stream_path(),
                 port,
-                shared.listener if shared is not None else None,
+                listener=shared.listener if shared is not None else None,
             )
         except NetworkError as error:
             self.end_stream(port, None)
@@ -259,6 +289,39 @@ class Driver:
         else:
             self._streams[stream] = accepted
 
+    def _open_leg(self, command: OpenLeg) -> None:
+        try:
+            if command.transport.reliable:
+                self._open_stream_leg(command)
+            else:
+                self._open_datagram_leg(command)
+        except NetworkError as error:
+            self._legs.pop(command.leg, None)
+            self.feed(self._core.leg_lost, command.leg, error.failure, error.text)
+
+    def _open_datagram_leg(self, command: OpenLeg) -> None:
+        if command.transport.secure:
+            raise NetworkError(Failure.TLS, "DTLS is not supported")
+        leg = DatagramLeg(self, command, self.components[command.component], self._limits, self._transaction_id)
+        leg.socket = self._network.connect_udp(command.host, command.remote, command.ports, leg)
+        self._legs[command.leg] = leg
+        self.feed(self._core.leg_opened, command.leg, leg.socket.address)
+
+    def _open_stream_leg(self, command: OpenLeg) -> None:
+        shared = self._listeners.get(command.listener) if command.listener is not None else None
+        if command.listener is not None and shared is None:
+            raise NetworkError(Failure.ADDRESS_UNAVAILABLE)
+        tls = (command.tls or TlsOptions(command.remote.host)) if command.transport.secure else None
+        leg = StreamLeg(self, command, self.components[command.component], self._limits, self._transaction_id)
+        self._legs[command.leg] = leg
+        leg.connect(self._network, command, shared.listener if shared is not None else None, tls)
+
+    def _turn_into_stream(self, number: LegId, stream: StreamId) -> None:
+        leg = self._legs.get(number)
+        if isinstance(leg, StreamLeg):
+            port = self._streams[stream] = StreamPort(self, stream, leg.component)
+            leg.turn_into_stream(port, self._stream_path())
+
     def _stream_path(self) -> StreamPath:
         return StreamPath(early_limit=self._limits.early_bytes, send_limit=self._limits.send_bytes)
 
@@ -268,6 +331,8 @@ class Driver:
                 self._streams[stream].admit()
             case UdpPath(sock, remote) if sock in self._sockets:
                 self._sockets[sock].admit(remote)
+            case RelayPath(leg, remote) if leg in self._legs:
+                self._legs[leg].admit(remote)
 
     def _route(self, path: Path | None) -> Route | None:
         match path:
@@ -275,29 +340,30 @@ class Driver:
                 return self._streams[stream].connection
             case UdpPath(sock, remote) if sock in self._sockets:
                 return self._sockets[sock].route(remote)
+            case RelayPath(leg, remote) if leg in self._legs:
+                return self._legs[leg].route(remote)
         return None
 
     def _close(self, handle: int) -> None:
         sock = self._sockets.pop(SocketId(handle), None)
         listener = self._listeners.pop(ListenerId(handle), None)
         stream = self._streams.get(StreamId(handle))
+        leg = self._legs.get(LegId(handle))
         if sock is not None:
             sock.close()
         if listener is not None:
             listener.listener.close()
         if stream is not None:
             self.end_stream(stream, None if self._closing else ConnectionAbortedError("the path was given up"))
-            self._close_connection(stream)
+            self._close_stream(stream)
+        if leg is not None:
+            leg.close()
 
-    def _close_connection(self, port: StreamPort) -> None:
-        connection = port.connection
-        if connection is not None:
-            self._lingering[connection] = None
-            if not connection.close():
-                self._lingering.pop(connection, None)
-                port.end(None)
+    def _close_stream(self, port: StreamPort) -> None:
+        if port.connection is not None and not self.close_connection(port.connection):
+            port.end(None)
 
-    # What the ports tell
+    # What the ports and legs tell
 
     def end_stream(self, port: StreamPort, error: Exception | None) -> None:
         """The stream's id is dead from now on."""
@@ -307,10 +373,23 @@ class Driver:
     def finish_stream(self, port: StreamPort) -> None:
         """The application closed its byte stream, and all of it was written: close the connection under the core."""
         if self._streams.pop(port.id, None) is port:
-            self._close_connection(port)
+            self._close_stream(port)
             self.feed(self._core.stream_closed, port.id)
 
-    def gone(self, connection: Connection) -> None:
+    def end_leg(self, leg: Leg) -> None:
+        """The leg's number is dead from now on."""
+        self._legs.pop(leg.id, None)
+        leg.end()
+
+    def close_connection(self, connection: Connection[Any]) -> bool:
+        """Close it, after what waits was written; return whether that takes time, after which it is `gone`."""
+        self._lingering[connection] = None
+        if connection.close():
+            return True
+        self._lingering.pop(connection, None)
+        return False
+
+    def gone(self, connection: Connection[Any]) -> None:
         """A closed connection has delivered all it could."""
         self._lingering.pop(connection, None)
         if not self._lingering and self._all_gone is not None and not self._all_gone.done():
@@ -322,7 +401,7 @@ class Driver:
 
     # The application
 
-    def tcp_path(self, component: int) -> tuple[StreamPort, Connection]:
+    def tcp_path(self, component: int) -> tuple[StreamPort, PeerConnection]:
         """The connection that the component's data is sent on. Raises ValueError if it is not sent over TCP."""
         route = self.components[component].outlet.route
         for port in self._streams.values():
@@ -338,13 +417,16 @@ class Driver:
                 return connection.path.traffic if connection is not None else None
             case UdpPath(sock, remote) if sock in self._sockets:
                 return self._sockets[sock].traffic(remote)
+            case RelayPath(leg, remote) if leg in self._legs:
+                return self._legs[leg].traffic(remote)
         return None
 
     def discarded(self, component: int) -> int:
         """Datagrams of a component that were dropped: from unknown sources, or too many for the application."""
         owner = self.components[component]
         unknown = sum(port.path.discarded for port in self._sockets.values() if port.component is owner)
-        return unknown + owner.inbox.discarded
+        relayed = sum(leg.discarded for leg in self._legs.values() if leg.component is owner)
+        return unknown + relayed + owner.inbox.discarded
 
     async def close(self) -> None:
         """Close the core and everything it opened; what was sent before is delivered as far as possible.

@@ -12,11 +12,22 @@ import socket
 from dataclasses import dataclass
 
 from candidates.candidate import TransportAddress
-from ice_tcp.core.commands import PortRange
+from ice_tcp.core.commands import PortRange, TlsOptions
 from ice_tcp.datapath import StreamPath
-from ice_tcp.net.datagrams import DatagramHandler, DatagramSocket
-from ice_tcp.net.sockets import bind_connector, bind_listener, bind_udp, prepare_stream
-from ice_tcp.net.streams import Connection, Listener, ListenerHandler, StreamHandler
+from ice_tcp.net.datagrams import ConnectedHandler, ConnectedSocket, DatagramHandler, DatagramSocket
+from ice_tcp.net.sockets import (
+    NetworkError,
+    bind_connector,
+    bind_listener,
+    bind_udp,
+    check_families,
+    failure_of,
+    prepare_stream,
+    scope_of,
+    socket_address,
+)
+from ice_tcp.net.streams import Connection, Listener, ListenerHandler, P, PeerConnection, StreamHandler
+from ice_tcp.net.tls import SecureConnection, TlsLayer, tls_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,22 @@ class Network:
         """Bind a UDP socket. Raises NetworkError."""
         return DatagramSocket(self.loop, bind_udp(host, ports, self.rng), host, self.send_limit, handler)
 
+    def connect_udp(
+        self, host: str, remote: TransportAddress, ports: PortRange | None, handler: ConnectedHandler
+    ) -> ConnectedSocket:
+        """Bind a UDP socket that talks to ``remote`` only. Raises NetworkError."""
+        check_families(host, remote)
+        sock = bind_udp(host, ports, self.rng)
+        try:
+            address = socket_address(remote, scope_of(sock))
+            return ConnectedSocket(self.loop, sock, host, address, self.send_limit, handler)
+        except OSError as error:
+            sock.close()
+            raise NetworkError(failure_of(error.errno)) from None
+        except NetworkError:
+            sock.close()
+            raise
+
     def listen(self, host: str, ports: PortRange | None, handler: ListenerHandler) -> Listener:
         """Listen on a TCP port that `connect` may share. Raises NetworkError."""
         return Listener(self.loop, bind_listener(host, ports, self.rng), host, handler)
@@ -40,28 +67,46 @@ class Network:
         host: str,
         remote: TransportAddress,
         timeout: float,
-        path: StreamPath,
-        handler: StreamHandler,
+        path: P,
+        handler: StreamHandler[P],
+        *,
         listener: Listener | None = None,
-    ) -> Connection:
-        """Open a connection, from the port of ``listener`` if given; the handler hears how it went.
+        ports: PortRange | None = None,
+        tls: TlsOptions | None = None,
+    ) -> Connection[P]:
+        """Open a connection from the port of ``listener`` if given, else from one of ``ports`` (any if None).
 
-        Raises NetworkError if there is no socket for it.
+        The handler hears how it went; with ``tls``, after the handshake. Raises NetworkError if there is no socket
+        for it, or if TLS cannot begin.
         """
-        sock = bind_connector(host, listener.sock if listener else None)
-        connection = self._connection(sock, host, path, handler)
+        check_families(host, remote)
+        context = tls_context(tls.verify, tls.ca_file) if tls is not None else None
+        sock = bind_connector(host, listener.sock if listener else None, ports, self.rng)
+        prepare_stream(sock)
+        connection: Connection[P]
+        if tls is not None and context is not None:
+            try:
+                layer = TlsLayer(sock, context, tls.server_name)
+            except NetworkError:
+                sock.close()
+                raise
+            connection = SecureConnection(self.loop, sock, host, path, handler, layer)
+        else:
+            connection = Connection(self.loop, sock, host, path, handler)
         connection.connect(remote, timeout)
         return connection
 
     def accept(
-        self, sock: socket.socket, remote: TransportAddress, host: str, path: StreamPath, handler: StreamHandler
-    ) -> Connection:
+        self,
+        sock: socket.socket,
+        remote: TransportAddress,
+        host: str,
+        path: StreamPath,
+        handler: StreamHandler[StreamPath],
+    ) -> PeerConnection:
         """Make a connection of a socket that a listener of ``host`` accepted; it reads at once."""
-        connection = self._connection(sock, host, path, handler)
+        prepare_stream(sock)
+        connection = Connection(self.loop, sock, host, path, handler)
         connection.remote = remote
         connection.start()
         return connection
-
-    def _connection(self, sock: socket.socket, host: str, path: StreamPath, handler: StreamHandler) -> Connection:
-        prepare_stream(sock)
-        return Connection(self.loop, sock, host, path, handler)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from ice_tcp.datapath import Traffic
+from ice_tcp.datapath import RelayedPeer, Traffic
 from ice_tcp.errors import NoPathError
 from ice_tcp.net.datagrams import DatagramSocket
 from ice_tcp.net.sockets import SocketAddress
@@ -40,6 +40,26 @@ class DatagramRoute:
     def discard(self) -> None:
         """Forget what waits to be sent here."""
         self._socket.discard(self._remote)
+
+
+class RelayRoute:
+    """One peer behind a TURN server; ``send`` and ``discard`` are those of the leg to the server."""
+
+    __slots__ = ("_send", "_traffic", "_wrap", "discard")
+
+    def __init__(self, peer: RelayedPeer, send: Callable[[bytes], int], discard: Callable[[], None]) -> None:
+        self._wrap = peer.wrap
+        self._traffic = peer.traffic
+        self._send = send
+        self.discard = discard
+
+    def send_data(self, data: bytes) -> int:
+        sent = self._send(self._wrap(data))
+        if sent:
+            traffic = self._traffic
+            traffic.packets_sent += 1
+            traffic.bytes_sent += len(data)
+        return sent
 
 
 class Inbox:
@@ -165,7 +185,7 @@ class Outlet:
 
     def use(self, route: Route | None) -> None:
         """Send on this route from now on. Messages that wait for a UDP route that is left are dropped."""
-        if isinstance(self.route, DatagramRoute):
+        if isinstance(self.route, DatagramRoute | RelayRoute):
             self.route.discard()
         self.route = route
         self.transmit = self._refuse if route is None else route.send_data

@@ -97,14 +97,20 @@ class DatagramSocket:
             sock.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
         loop.add_reader(sock, self._read)
 
+    @property
+    def is_open(self) -> bool:
+        return self._sock.fileno() >= 0
+
     def socket_address(self, remote: TransportAddress) -> SocketAddress:
         """``remote`` as this socket takes it, on its link if it is link-local. Raises NetworkError."""
         return socket_address(remote, self._scope)
 
     def send(self, data: bytes, remote: SocketAddress) -> None:
         """Send one datagram now, or lose it."""
-        with suppress(OSError):  # as if lost on the way
+        try:
             self._sock.sendto(data, remote)
+        except OSError as error:
+            self._lost(error)
 
     def send_data(self, remote: SocketAddress, traffic: Traffic, data: bytes) -> int:
         """Send a datagram; return how many went since the loop last had its turn, this one included.
@@ -181,8 +187,9 @@ class DatagramSocket:
                 return
         except _WOULD_BLOCK:
             pass
-        except OSError:
-            return  # as if lost on the way
+        except OSError as error:
+            self._lost(error)
+            return
         self._wait(remote, data)
 
     def _wait(self, remote: SocketAddress, data: bytes) -> bool:
@@ -206,14 +213,19 @@ class DatagramSocket:
                 self._sock.sendto(data, remote)
             except _WOULD_BLOCK:
                 break
-            except OSError:
-                pass  # as if lost on the way
+            except OSError as error:
+                self._lost(error)
+                if not self.is_open:
+                    return
             waiting.popleft()
             self._waiting_bytes -= len(data)
         if not waiting:
             self._loop.remove_writer(self._sock)
         if self._waiting_bytes <= self._send_limit // 4:
             self._handler.writable()
+
+    def _lost(self, error: OSError) -> None:
+        """A datagram is as if lost on the way, or an earlier one was, and it does not matter which."""
 
     def discard(self, remote: SocketAddress) -> None:
         """Forget what waits for ``remote``: nobody wants it there any more."""
@@ -238,21 +250,22 @@ class DatagramSocket:
                 data, control, _, source = self._sock.recvmsg(_READ_BYTES, _CONTROL_BYTES)
             except _WOULD_BLOCK:
                 break
-            except OSError:
-                return  # an ICMP error of an earlier datagram, reported once
+            except OSError as error:  # ICMP's answer to an earlier datagram, reported once
+                self._lost(error)
+                return
             count += 1
             if control:
                 self._handler.datagrams_received(data, source, int.from_bytes(control[0][2], sys.byteorder))
             else:
                 self._handler.datagram_received(data, source)
-            if self._sock.fileno() < 0:
+            if not self.is_open:
                 return
         if most > 1:
             self._quiet = 0 if count > 1 else _QUIET_WAKES
 
     def close(self) -> None:
         """Send what was joined, then close."""
-        if self._sock.fileno() < 0:
+        if not self.is_open:
             return
         if self._batch:
             self._send_batch()
@@ -260,3 +273,34 @@ class DatagramSocket:
         self._loop.remove_writer(self._sock)
         self._waiting = None
         self._sock.close()
+
+
+class ConnectedHandler(DatagramHandler, Protocol):
+    """Who owns a `ConnectedSocket`."""
+
+    def datagram_refused(self) -> None:
+        """Nobody listens at the other end (ICMP port unreachable), says someone on the way."""
+
+
+class ConnectedSocket(DatagramSocket):
+    """A UDP socket that hears of one remote address only."""
+
+    __slots__ = ("_owner", "remote")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        host: str,
+        remote: SocketAddress,
+        send_limit: int,
+        handler: ConnectedHandler,
+    ) -> None:
+        sock.connect(remote)
+        super().__init__(loop, sock, host, send_limit, handler)
+        self._owner = handler
+        self.remote = remote
+
+    def _lost(self, error: OSError) -> None:
+        if error.errno == errno.ECONNREFUSED:
+            self._owner.datagram_refused()

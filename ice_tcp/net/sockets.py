@@ -42,6 +42,7 @@ FAILURES: dict[int, Failure] = {
     errno.ENFILE: Failure.NO_RESOURCES,
     errno.ENOBUFS: Failure.NO_RESOURCES,
     errno.ENOMEM: Failure.NO_RESOURCES,
+    errno.EPROTO: Failure.TLS,
 }
 """What an error of a connection means; anything else is OTHER."""
 
@@ -50,11 +51,17 @@ _BIND_FAILURES = {errno.EADDRNOTAVAIL: Failure.ADDRESS_UNAVAILABLE, errno.EADDRI
 
 
 class NetworkError(Exception):
-    """The network could not do what was asked; ``failure`` says why."""
+    """The network could not do what was asked; ``failure`` says why, ``text`` for people."""
 
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.value)
+    def __init__(self, failure: Failure, text: str = "") -> None:
         self.failure = failure
+        self.text = text or failure_text(failure)
+        super().__init__(self.text)
+
+
+def failure_text(failure: Failure) -> str:
+    """A failure for people, where nothing better is known."""
+    return failure.value.replace("-", " ")
 
 
 def failure_of(code: int | None) -> Failure:
@@ -84,6 +91,12 @@ def socket_address(address: TransportAddress, scope: int = 0) -> SocketAddress:
     except OSError:
         raise NetworkError(Failure.ADDRESS_UNAVAILABLE) from None
     return host, address.port, 0, (named or scope) if address.is_link_local else 0
+
+
+def check_families(host: str, remote: TransportAddress) -> None:
+    """Raises NetworkError if no packet goes from ``host`` to ``remote``: IPv4 and IPv6 are two networks."""
+    if TransportAddress(host, 0).family != remote.family:
+        raise NetworkError(Failure.UNREACHABLE, f"{remote.host} cannot be reached from {host}")
 
 
 def transport_address(address: SocketAddress) -> TransportAddress:
@@ -161,13 +174,15 @@ def bind_listener(host: str, ports: PortRange | None, rng: random.Random | None 
     return sock
 
 
-def bind_connector(host: str, listener: socket.socket | None) -> socket.socket:
-    """A non-blocking TCP socket to connect with, on the port of ``listener``, else on any free one.
+def bind_connector(
+    host: str, listener: socket.socket | None, ports: PortRange | None = None, rng: random.Random | None = None
+) -> socket.socket:
+    """A non-blocking TCP socket to connect with, on the port of ``listener``, else on one of ``ports`` (any if None).
 
     Raises NetworkError.
     """
     if listener is None:
-        return _bind_one_of(socket.SOCK_STREAM, host, (0,))
+        return _bind_one_of(socket.SOCK_STREAM, host, _order(ports, rng))
     return _bind_one_of(socket.SOCK_STREAM, host, (listener.getsockname()[1],), _SHARE)
 
 

@@ -6,13 +6,13 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import Generic, Protocol, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from candidates.candidate import TransportAddress
 from ice_tcp.core.commands import Failure
-from ice_tcp.datapath import Received, StreamPath, stream_chunks
-from ice_tcp.framing import JOIN_BYTES
+from ice_tcp.datapath import Received, StreamLegPath, StreamPath, stream_chunks
+from ice_tcp.framing import JOIN_BYTES, Buffer
 from ice_tcp.net.sockets import (
     LEASES,
     NetworkError,
@@ -45,27 +45,41 @@ def receive_buffer(loop: asyncio.AbstractEventLoop) -> memoryview:
     return buffer
 
 
-class StreamHandler(Protocol):
+P = TypeVar("P", bound=StreamPath | StreamLegPath)
+
+
+class ByteChannel(Protocol):
+    """What the bytes of a `Connection` go through: its socket, or TLS over it. All raise as a socket does."""
+
+    def recv_into(self, buffer: memoryview, /) -> int: ...
+
+    def send(self, data: bytes, /) -> int: ...
+
+    def sendmsg(self, buffers: list[Buffer], /) -> int: ...
+
+
+class StreamHandler(Protocol[P]):
     """Who owns a `Connection`. After `stream_closed` or `stream_failed` nothing more comes."""
 
-    def stream_connected(self, connection: Connection) -> None: ...
+    def stream_connected(self, connection: Connection[P]) -> None: ...
 
-    def stream_received(self, connection: Connection, received: Received) -> None: ...
+    def stream_received(self, connection: Connection[P], received: Received) -> None: ...
 
-    def stream_closed(self, connection: Connection) -> None:
+    def stream_closed(self, connection: Connection[P]) -> None:
         """The other end closed (FIN); nothing of what it sent is outstanding."""
 
-    def stream_failed(self, connection: Connection, failure: Failure) -> None: ...
+    def stream_failed(self, connection: Connection[P], failure: Failure) -> None:
+        """``connection.problem`` may say more."""
 
-    def stream_writable(self, connection: Connection) -> None:
+    def stream_writable(self, connection: Connection[P]) -> None:
         """What `Connection.send_data` refused may be tried again."""
 
-    def stream_gone(self, connection: Connection) -> None:
+    def stream_gone(self, connection: Connection[P]) -> None:
         """After `close`: the socket is closed."""
 
 
-class Connection:
-    """A TCP connection with its `StreamPath`, from the first SYN on.
+class Connection(Generic[P]):
+    """A TCP connection with its data path, from the first SYN on.
 
     It begins with `connect`, or with `start` if it was accepted, and ends with `close` or `abort`.
     """
@@ -76,6 +90,7 @@ class Connection:
         "_bursty",
         "_closing",
         "_handler",
+        "_io",
         "_joining",
         "_lease",
         "_loop",
@@ -87,21 +102,25 @@ class Connection:
         "deliver_one",
         "local",
         "path",
+        "problem",
         "remote",
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, host: str, path: StreamPath, handler: StreamHandler
+        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, host: str, path: P, handler: StreamHandler[P]
     ) -> None:
         self.deliver_one: Callable[[bytes], bool] = refuse_one
         """The short way of a single message to the application; if it returns False, ``stream_received`` is called."""
         self._loop = loop
         self._sock = sock
+        self._io: ByteChannel = sock
         self._buffer = receive_buffer(loop)
         self._handler = handler
         self.path = path
         self.local = TransportAddress(host, sock.getsockname()[1])
         self.remote: TransportAddress | None = None
+        self.problem = ""
+        """What went wrong, for people, where a `Failure` does not say it all."""
         self.burst = 0
         """Data packets sent since the loop last had its turn, as far as we know."""
         self._joining = False
@@ -155,6 +174,9 @@ class Connection:
         if itself:
             self._fail(Failure.SELF_CONNECT)
             return
+        self._established()
+
+    def _established(self) -> None:
         self.start()
         self._handler.stream_connected(self)
 
@@ -174,7 +196,7 @@ class Connection:
         if not self._joining:
             self.burst = 0
         try:
-            size = self._sock.recv_into(buffer)
+            size = self._io.recv_into(buffer)
         except _WOULD_BLOCK:
             return False
         except OSError as error:
@@ -226,7 +248,7 @@ class Connection:
                 self._join()
             frame = path.frame_data(data)
             try:
-                count = self._sock.send(frame)
+                count = self._io.send(frame)
             except OSError as error:
                 count = self._not_written(error)
             if count < len(frame) and self._sock.fileno() >= 0:
@@ -240,7 +262,7 @@ class Connection:
             self._write_failed(error)
         return 0
 
-    def queue_bytes(self, data: bytes) -> None:
+    def queue_bytes(self: PeerConnection, data: bytes) -> None:
         """Send a part of a byte stream, whatever waits already; ``path.is_full`` says when to stop."""
         for chunk in stream_chunks(data):
             if not self.is_open:
@@ -275,22 +297,26 @@ class Connection:
             batch = path.take()
             try:
                 if len(batch) > 2 and len(batch[1]) <= _COPIED_BYTES:
-                    count = self._sock.send(b"".join(batch))
+                    count = self._io.send(b"".join(batch))
                 else:
-                    count = self._sock.sendmsg(batch)
+                    count = self._io.sendmsg(batch)
                 complete = path.written(count)
             except _WOULD_BLOCK:
                 complete = path.written(0)
             except OSError as error:
                 self._write_failed(error)
                 return
-        if complete:
+        if complete and self._is_flushed():
             if self._writing:
                 self._stop_writing()
                 self._written()
         elif not self._writing:
             self._writing = True
             self._loop.add_writer(self._sock, self._write_more)
+
+    def _is_flushed(self) -> bool:
+        """Whether all that was written is with the kernel."""
+        return True
 
     def _write_more(self) -> None:
         self._write()
@@ -318,6 +344,20 @@ class Connection:
             pass
         if self.is_open:
             self._fail(failure)
+
+    def turn_into(self, path: StreamPath, handler: StreamHandler[StreamPath]) -> PeerConnection:
+        """The other end is a peer from the next byte on, both ways; what waits is written before."""
+        before = self.path
+        waiting: list[Buffer] = []
+        while before.pending:
+            batch = before.take()
+            waiting += batch
+            before.written(sum(map(len, batch)))
+        if waiting:
+            path.begun(b"".join(waiting), 0)
+        self.deliver_one = refuse_one
+        self.path, self._handler = cast("P", path), cast("StreamHandler[P]", handler)
+        return cast("PeerConnection", self)
 
     # Ending
 
@@ -396,6 +436,10 @@ class Connection:
         if self._writing:
             self._writing = False
             self._loop.remove_writer(self._sock)
+
+
+PeerConnection: TypeAlias = Connection[StreamPath]
+"""A connection with a peer: all that is on it is framed."""
 
 
 def refuse_one(message: bytes) -> bool:  # noqa: ARG001 - stands for an application that takes messages
