@@ -233,13 +233,7 @@ class Run:
         peer = session.peers[self._scenario.fault_side]
         selected = peer.shell.agent.selected_path(1)
         assert selected is not None
-        path = selected.path
-        if isinstance(path, TcpPath):
-            socket = peer.shell.streams[path.stream].socket
-            assert socket is not None
-            address = socket.local.host
-        else:
-            address = peer.shell.udp[path.socket].local.host
+        address = peer.shell.local_host(selected.path)
         if self._scenario.same_host:
             return  # what a host sends to itself needs no interface
         peer.shell.host.lose_address(address)
