@@ -140,13 +140,13 @@ class Inbox:
     """An application that keeps what it gets."""
 
     def __init__(self) -> None:
-        self.got: list[tuple[Path, bytes]] = []
+        self.got: list[tuple[Path | None, bytes]] = []
 
     def used(self, component: int, path: Path | None) -> None: ...
 
     def writable(self, component: int) -> None: ...
 
-    def received(self, component: int, path: Path, data: bytes) -> None:
+    def received(self, component: int, path: Path | None, data: bytes) -> None:
         self.got.append((path, data))
 
     def stream_opened(self, component: int, stream: StreamId) -> None: ...
@@ -333,7 +333,7 @@ class TestDatagrams:
         peer.send(b"22")
         assert [data for data, _ in peer.got] == [b"by indication", b"bind", b"by channel"]
         assert {source for _, source in peer.got} == {scene.relayed}
-        assert scene.inbox.got == [(RELAY, b"1"), (RELAY, b"22")]
+        assert scene.inbox.got == [(None, b"1"), (None, b"22")]
         assert scene.agent.told[-1] == ("relayed", LEG, PEER_ADDRESS, REQUEST)
 
     def test_of_nobody_known_wait_until_they_are_admitted(self) -> None:
@@ -345,7 +345,7 @@ class TestDatagrams:
         peer.send(b"1")
         assert not scene.inbox.got
         scene.do(Admit(RELAY))
-        assert scene.inbox.got == [(RELAY, b"0"), (RELAY, b"1")]
+        assert scene.inbox.got == [(None, b"0"), (None, b"1")]
 
     def test_of_a_channel_that_nobody_told_of_go_to_the_core(self) -> None:
         scene = Scene()

@@ -6,10 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from candidates.candidate import TransportAddress
-from ice_tcp.core.commands import Failure, LegTransport, OpenLeg, RelayPath, TurnIntoStream
-from ice_tcp.datapath import DatagramPath
-from ice_tcp.framing import FramingError, ServerStreamSplitter
-from ice_tcp.stun import MessageClass, Method, data, decode, encode, xor_peer_address
+from ice_tcp.core.commands import Failure, LegTransport, OpenLeg, TurnIntoStream
+from ice_tcp.datapath import DatagramLegPath, LegMessage, StreamLegPath
+from ice_tcp.stun import decode
 from tests.sim.clock import Timer
 from tests.sim.host import BindError
 from tests.sim.intake import Intake
@@ -29,58 +28,50 @@ SEND_INDICATION = b"\x00\x16"
 class SimLeg:
     """What both kinds of legs do with the messages of a server, and with data for peers."""
 
+    path: DatagramLegPath | StreamLegPath
+
     def __init__(self, shell: SimShell, command: OpenLeg) -> None:
         self.shell = shell
         self.id = command.leg
         self.component = command.component
         self.host = command.host
         self.remote = Endpoint(command.remote.host, command.remote.port)
-        self.transport = command.transport
-        self.peers = DatagramPath(early_limit=shell.policy.limits.early_bytes)
-        self.channels: dict[TransportAddress, int] = {}
         self.closed = False
-        self._peer_of: dict[int, TransportAddress] = {}
 
     def bind_channel(self, peer: TransportAddress, number: int | None) -> None:
-        old = self.channels.pop(peer, None)
-        if old is not None:
-            del self._peer_of[old]
-        if number is not None:
-            self.channels[peer] = number
-            self._peer_of[number] = peer
+        self.path.peers.bind((peer.host, peer.port), number)
 
-    def take(self, message: bytes) -> None:
-        """One whole message of the server."""
-        peer = self._peer_of.get(int.from_bytes(message[:2], "big"))
-        if peer is None:
-            self.shell.input(lambda now: self.shell.agent.leg_received(self.id, message, now))
-            return
-        size = int.from_bytes(message[2:CHANNEL_HEADER_BYTES], "big")
-        payload = message[CHANNEL_HEADER_BYTES : CHANNEL_HEADER_BYTES + size]
-        if len(payload) < size:
-            return  # a datagram cut short
-        self.shell.world.events["channel-data"] += 1
-        for packet in self.deliver(peer, payload):
-            self.shell.input(partial(self.shell.agent.relayed, self.id, peer, packet))
+    def deliver(self, data: list[bytes]) -> None:
+        """Data of peers for the application."""
+        for packet in data:
+            self.shell.deliver_relayed(self.component, self.id, packet)
 
-    def deliver(self, peer: TransportAddress, payload: bytes) -> list[bytes]:
-        """A peer's datagram: data goes to the application, STUN is returned."""
-        received = self.peers.receive(payload, peer)
-        for packet in received.data:
-            self.shell.deliver(self.component, RelayPath(self.id, peer), packet)
-        return received.stun
+    def deliver_of(self, peer: TransportAddress, data: bytes) -> None:
+        """Data that the core found in a message of the server."""
+        self.deliver(self.path.peers.deliver((peer.host, peer.port), data))
 
     def admit(self, peer: TransportAddress) -> None:
-        for packet in self.peers.admit(peer):
+        early = self.path.peers.admit((peer.host, peer.port))
+        if early:
             self.shell.world.events["early-data-relay"] += 1
-            self.shell.deliver(self.component, RelayPath(self.id, peer), packet)
+        self.deliver(early)
+
+    def give(self, messages: list[LegMessage]) -> None:
+        """What the core has to hear."""
+        agent = self.shell.agent
+        for peer, message in messages:
+            if peer is None:
+                self.shell.input(partial(agent.leg_received, self.id, message))
+            else:
+                self.shell.world.events["relayed-stun"] += 1
+                self.shell.input(partial(agent.relayed, self.id, TransportAddress(*peer), message))
 
     def unwrapped(self, message: bytes) -> tuple[TransportAddress, bytes] | None:
         """The peer and what it is sent, if the message is that of the core for a peer."""
         if message[0] >= 0x40:
-            peer = self._peer_of.get(int.from_bytes(message[:2], "big"))
+            peer = self.path.peers.channels[message[:2]]
             size = int.from_bytes(message[2:CHANNEL_HEADER_BYTES], "big")
-            return (peer, message[CHANNEL_HEADER_BYTES : CHANNEL_HEADER_BYTES + size]) if peer else None
+            return TransportAddress(*peer.address), message[CHANNEL_HEADER_BYTES : CHANNEL_HEADER_BYTES + size]
         if message[:2] != SEND_INDICATION:
             return None
         sent = decode(message)
@@ -88,15 +79,10 @@ class SimLeg:
         assert sent.data is not None
         return TransportAddress(*sent.xor_peer_address), sent.data
 
-    def wrap(self, peer: TransportAddress, payload: bytes) -> bytes:
-        """A datagram for a peer, as a message to the server."""
-        number = self.channels.get(peer)
-        if number is None:
-            id_ = self.shell.rng.randbytes(12)
-            attributes = [xor_peer_address(peer.host, peer.port, id_), data(payload)]
-            return encode(MessageClass.INDICATION, Method.SEND, id_, attributes, fingerprint=False)
-        padding = bytes(-len(payload) % 4 if self.transport.reliable else 0)
-        return number.to_bytes(2, "big") + len(payload).to_bytes(2, "big") + payload + padding
+    def send_data(self, peer: TransportAddress, data: bytes) -> bool:
+        """Send application data to a peer; False if there is no room."""
+        relayed = self.path.peers.admitted((peer.host, peer.port))
+        return relayed is not None and self.send_wrapped(relayed.wrap(data))
 
     def open(self, command: OpenLeg) -> None:
         raise NotImplementedError
@@ -105,8 +91,8 @@ class SimLeg:
         """Send a STUN message before waiting data."""
         raise NotImplementedError
 
-    def send_data(self, peer: TransportAddress, payload: bytes) -> bool:
-        """Send application data; False if there is no room."""
+    def send_wrapped(self, message: bytes) -> bool:
+        """Send application data in a message to the server; False if there is no room."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -132,6 +118,8 @@ class DatagramLeg(SimLeg):
 
     def __init__(self, shell: SimShell, command: OpenLeg) -> None:
         super().__init__(shell, command)
+        early = shell.policy.limits.early_bytes
+        self.path: DatagramLegPath = DatagramLegPath(early_limit=early, transaction_id=partial(shell.rng.randbytes, 12))
         self._local: Endpoint | None = None
 
     def open(self, command: OpenLeg) -> None:
@@ -149,15 +137,17 @@ class DatagramLeg(SimLeg):
         self._opened(self._local)
 
     def _datagram(self, packet: bytes, source: Endpoint, _origin: Origin | None) -> None:
-        if source == self.remote and packet:
-            self.take(packet)
+        if source == self.remote:
+            received = self.path.receive(packet)
+            self.deliver(received.data)
+            self.give(received.messages)
 
     def send(self, message: bytes) -> None:
         if self._local is not None:
             self.shell.host.send_udp(self._local, self.remote, message, self.id, self.shell.name)
 
-    def send_data(self, peer: TransportAddress, payload: bytes) -> bool:
-        self.send(self.wrap(peer, payload))
+    def send_wrapped(self, message: bytes) -> bool:
+        self.send(message)
         return True
 
     def close(self) -> None:
@@ -179,11 +169,12 @@ class StreamLeg(SimLeg):
         self._closing = False
         self._deadline: Timer | None = None
         self._intake = Intake(shell, self._read, self._ended)
-        self._splitter = ServerStreamSplitter()
-        self._started = False
-        self._urgent: list[bytes] = []
-        self._data: list[bytes] = []
-        self._begun = b""
+        limits = shell.policy.limits
+        self.path: StreamLegPath = StreamLegPath(
+            early_limit=limits.early_bytes,
+            send_limit=limits.send_bytes,
+            transaction_id=partial(shell.rng.randbytes, 12),
+        )
         self._into: TurnIntoStream | None = None
 
     # -- opening and closing -----------------------------------------------------------------------------------
@@ -278,17 +269,16 @@ class StreamLeg(SimLeg):
             chunk = self._shake(chunk)
         if not chunk or self.closed:
             return
-        self._splitter.append(chunk)
-        try:
-            while not self.closed and (message := self._splitter.take()) is not None:
-                if not self._started and message[0] >= 0x40:
-                    raise FramingError("data before anything was asked for")
-                self._started = True
-                self.take(message)
-        except FramingError as error:
-            self._fail(Failure.NOT_STUN, str(error))
+        data = self.path.receive(chunk).data
+        self.deliver(data)
+        while (messages := self.path.messages) and not self.closed:
+            self.give(messages)
+            if not self.closed:
+                self.deliver(self.path.resume())
         if self._into is not None:
             self._become_stream(self._into)
+        elif self.path.fault is not None and not self.closed:
+            self._fail(Failure(self.path.fault.value), "what it says is no STUN")
 
     def _shake(self, chunk: bytes) -> bytes:
         """Take the server's part of the handshake; return what is behind it."""
@@ -317,7 +307,7 @@ class StreamLeg(SimLeg):
         stream = self.shell.streams.get(command.stream)
         if stream is None:
             return
-        rest = self._splitter.detach()
+        rest = self.path.detach()
         if rest:
             self.shell.world.events["early-relayed-bytes"] += 1
             stream.take(rest)
@@ -326,31 +316,28 @@ class StreamLeg(SimLeg):
     # -- writing -----------------------------------------------------------------------------------------------
 
     def send(self, message: bytes) -> None:
-        self._urgent.append(message)
+        self.path.send_stun(message)
         self._pump()
 
-    def send_data(self, peer: TransportAddress, payload: bytes) -> bool:
-        if sum(map(len, self._data)) >= self.shell.policy.limits.send_bytes:
+    def send_wrapped(self, message: bytes) -> bool:
+        if not self.path.send_data(message):
             return False
-        self._data.append(self.wrap(peer, payload))
         self._pump()
         return True
 
     def tcp_writable(self) -> None:
         self._pump()
+        if self.shell.application is not None and not self.closed:
+            self.shell.application.writable(self.component)
 
     def _pump(self) -> None:
         """Write what waits, STUN first, each message to its end."""
         if self.closed or not self._is_open:
             return
-        while self._socket.room:
-            if not self._begun:
-                queue = self._urgent or self._data
-                if not queue:
-                    break
-                self._begun = queue.pop(0)
-            self._begun = self._begun[self._socket.write(self._begun) :]
-        if self._closing and not (self._begun or self._urgent or self._data):
+        while self.path.pending and self._socket.room:
+            data = b"".join(self.path.take())
+            self.path.written(self._socket.write(data[: self._socket.room]))
+        if self._closing and not self.path.pending:
             self._shut()
 
 

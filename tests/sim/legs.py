@@ -55,7 +55,7 @@ class Legs:
                     self._by_id[leg].bind_channel(peer, number)
             case Deliver(path, data):
                 if path.leg in self._by_id:
-                    self._by_id[path.leg].deliver(path.remote, data)
+                    self._by_id[path.leg].deliver_of(path.remote, data)
             case TurnIntoStream(leg):
                 if leg in self._by_id:
                     self._turn_into_stream(self._by_id.pop(leg), command)

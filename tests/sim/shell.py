@@ -19,6 +19,7 @@ from ice_tcp.core.commands import (
     Connect,
     Deliver,
     Failure,
+    LegId,
     Listen,
     ListenerId,
     OpenLeg,
@@ -59,7 +60,8 @@ class Application(Protocol):
     def writable(self, component: int) -> None:
         """A stream that was full has room again."""
 
-    def received(self, component: int, path: Path, data: bytes) -> None: ...
+    def received(self, component: int, path: Path | None, data: bytes) -> None:
+        """Data came; None: by a relay, of some peer."""
 
     def stream_opened(self, component: int, stream: StreamId) -> None:
         """The first STUN message is on its way on a connection that we opened."""
@@ -405,6 +407,13 @@ class SimShell:
             raise PropertyError(f"{self.name}: data of a path that nobody authenticated was delivered: {path}")
         if self.application is not None:
             self.application.received(component, path, data)
+
+    def deliver_relayed(self, component: int, leg: LegId, data: bytes) -> None:
+        """Data for the application, of a peer behind a leg that was authenticated: which, the data path knows."""
+        if not any(isinstance(path, RelayPath) and path.leg == leg for path in self.admitted):
+            raise PropertyError(f"{self.name}: data of leg {leg} was delivered, where nobody is authenticated")
+        if self.application is not None:
+            self.application.received(component, None, data)
 
     def send(self, component: int, data: bytes) -> bool:
         """Send on the component's path; False if there is none, or it is full."""
