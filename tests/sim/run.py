@@ -11,7 +11,6 @@ from random import Random
 from ice_tcp.core.commands import TcpPath
 from ice_tcp.core.events import AgentState
 from tests.sim.build import Peer, Session, build
-from tests.sim.generator import draw_scenario
 from tests.sim.oracle import Outlook, outlook
 from tests.sim.properties import (
     check_closed,
@@ -26,6 +25,7 @@ from tests.sim.properties import (
     require,
 )
 from tests.sim.scenario import Fault, Scenario, Side
+from tests.sim.seeds import draw_scenario
 from tests.sim.watch import PropertyError
 from tests.sim.world import World
 
