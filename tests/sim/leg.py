@@ -123,7 +123,7 @@ class DatagramLeg(SimLeg):
         self._local: Endpoint | None = None
 
     def open(self, command: OpenLeg) -> None:
-        self.shell.clock.after(self.shell.bind_delay(), partial(self._bind, command))
+        self.shell.clock.after(0.0, partial(self._bind, command))
 
     def _bind(self, command: OpenLeg) -> None:
         if self.closed or self.shell.dead:

@@ -21,11 +21,13 @@ from tests.sim.properties import (
     check_outcome,
     check_released,
     check_same_pair,
+    check_unused,
     concluded,
     require,
 )
 from tests.sim.scenario import Fault, Scenario, Side
 from tests.sim.seeds import draw_scenario
+from tests.sim.server import SimServer
 from tests.sim.watch import PropertyError
 from tests.sim.world import World
 
@@ -39,6 +41,8 @@ REOPEN_TIMEOUT = 45.0
 LONG_REOPEN_TIMEOUT = 150.0
 """Seconds: where chance decides a connection may come and go several times before it is won or given up."""
 DRAIN_TIMEOUT = 40.0
+DELETE_TIMEOUT = 2.1
+"""Seconds that an agent tries to delete its allocations when it closes."""
 ORPHAN_TIMEOUT = 150.0
 
 
@@ -101,6 +105,10 @@ class Run:
 
     def _peers(self) -> list[Peer]:
         return [peer for session in self._sessions for peer in session.peers]
+
+    @property
+    def _servers(self) -> list[SimServer]:
+        return self._sessions[0].servers
 
     def _until(self, holds: Callable[[], bool], timeout: float) -> bool:
         """Run until ``holds`` or for ``timeout`` seconds; whether it holds."""
@@ -270,8 +278,15 @@ class Run:
             peer.chatter.stop()
             if not peer.shell.dead:
                 peer.shell.close()
+        self._until(lambda: not any(peer.shell.agent.closing for peer in self._peers()), DELETE_TIMEOUT)
+        for peer in self._peers():
+            if not peer.shell.dead:
                 check_closed(peer)
         self._for(ORPHAN_TIMEOUT)
+        for server in self._servers:
+            check_unused(server)
+            if server.is_up:
+                server.stop()
         for host in self._world.hosts:
             require(not host.open_sockets, f"close: {host.name} has {host.open_sockets}")
 

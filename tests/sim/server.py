@@ -20,10 +20,7 @@ from tests.sim.serverstreams import ClientEnd, PeerEnd
 from tests.sim.tcp import TcpSocket
 from tests.sim.tcpstack import AddressTakenError, Listener
 from tests.sim.tls import Hello
-from tests.sim.world import World
-
-WALL = 1_700_000_000.0
-"""Unix time when the world begins."""
+from tests.sim.world import WALL, World
 
 Ends: TypeAlias = frozenset[int]
 """A TCP connection, by its two initial sequence numbers: so it is known at both ends, whatever NATs do."""

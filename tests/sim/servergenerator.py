@@ -65,9 +65,9 @@ class ServerGenerator(Generator):
         rng = self._rng
         if side.lite:
             return side
-        asks: list[Ask] = []
-        for name, kind in servers.items():
-            asks += self._asks(name, kind)
+        asks = [ask for name, kind in servers.items() for ask in self._asks(name, kind)]
+        if Transport.UDP not in side.transports:
+            asks = [ask for ask in asks if ask.transport is not Transport.UDP]  # the policy refuses it (RFC 6062 s4.1)
         if rng.random() < 0.05:
             asks.append(Ask("s9"))  # a name that nobody knows
         rng.shuffle(asks)

@@ -38,6 +38,7 @@ from ice_tcp.core.commands import (
     Use,
 )
 from ice_tcp.core.events import Event
+from ice_tcp.core.servers.server import servers_of
 from ice_tcp.datapath import DatagramPath
 from tests.sim.clock import Timer
 from tests.sim.host import BindError, Host
@@ -48,7 +49,7 @@ from tests.sim.stream import SimStream
 from tests.sim.tcp import TcpSocket
 from tests.sim.tcpstack import AddressTakenError, Listener
 from tests.sim.watch import AgentWatch, PropertyError
-from tests.sim.world import World
+from tests.sim.world import WALL, World
 
 
 class Application(Protocol):
@@ -160,7 +161,7 @@ class SimShell:
             self._busy = False
 
     def gather(self, addresses: Sequence[InterfaceAddress]) -> None:
-        self.input(lambda now: self.agent.gather(addresses, now))
+        self.input(lambda now: self.agent.gather(addresses, now, servers_of(self.policy, WALL + now)))
 
     def close(self) -> None:
         """End the session."""

@@ -13,6 +13,8 @@ from tests.sim.network import Link, Observer, Realm
 from tests.sim.tcp import LINEAR_SYN_SCHEDULE
 
 WAN = "internet"
+WALL = 1_700_000_000.0
+"""Unix time when a world begins."""
 
 
 class World:
