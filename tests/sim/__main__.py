@@ -11,8 +11,8 @@ import os
 import sys
 
 from tests.sim.campaign import run_campaign
-from tests.sim.generator import draw_scenario
 from tests.sim.run import run_seed
+from tests.sim.seeds import draw_scenario
 from tests.sim.shrink import shrink, source
 
 

@@ -116,13 +116,19 @@ class Chatter:
 
     # -- receiving ---------------------------------------------------------------------------------------------
 
-    def received(self, component: int, path: Path, data: bytes) -> None:
+    def received(self, component: int, path: Path | None, data: bytes) -> None:
         body, checksum = data[:-_CHECKSUM], data[-_CHECKSUM:]
         if len(data) < _HEADER + _CHECKSUM or crc32(body).to_bytes(_CHECKSUM, "big") != checksum or body[0] != _MARK:
             raise PropertyError(f"data: {self.shell.name} received something broken on {path}")
         if body[1] != component:
             raise PropertyError(f"data: {self.shell.name} got data of component {body[1]} for component {component}")
-        number = int.from_bytes(body[2:_HEADER], "big")
+        if path is not None:
+            self._count(path, int.from_bytes(body[2:_HEADER], "big"))
+        self._note_arrival(component)
+        self._keep(component, len(data))
+
+    def _count(self, path: Path, number: int) -> None:
+        """On a connection every message comes, and in order; datagrams may be missing."""
         expected = self.received_on.get(path, 0)
         if isinstance(path, UdpPath):
             self.received_on[path] = max(expected, number + 1)
@@ -130,8 +136,6 @@ class Chatter:
             raise PropertyError(f"data: {self.shell.name} got message {number} instead of {expected} on {path}")
         else:
             self.received_on[path] = number + 1
-        self._note_arrival(component)
-        self._keep(component, len(data))
 
     def _note_arrival(self, component: int) -> None:
         now = self.shell.clock.now

@@ -25,8 +25,11 @@ from ice_tcp.core.verdicts import Verdict
 from tests.sim.application import Chatter
 from tests.sim.host import Host
 from tests.sim.ladder import words
+from tests.sim.names import Name
 from tests.sim.network import Link, Realm
 from tests.sim.scenario import PORTS_TAKEN, Place, Scenario, Side, policy_for
+from tests.sim.server import SimServer
+from tests.sim.serverkinds import DOMAIN, Condition, server_address
 from tests.sim.shell import SimShell
 from tests.sim.signaling import Signaling
 from tests.sim.watch import AgentWatch, ProcessWatch
@@ -93,6 +96,7 @@ class Session:
 
     left: Peer
     right: Peer
+    servers: list[SimServer]
 
     @property
     def peers(self) -> tuple[Peer, Peer]:
@@ -123,6 +127,24 @@ class Builder:
                 host.taken.update((transport, port) for port in range(PORTS_TAKEN[0], PORTS_TAKEN[1] + 1))
             hosts.append(host)
         return hosts
+
+    def servers(self) -> list[SimServer]:
+        """The servers, each on a machine of its own, and their names."""
+        world, servers = self._world, []
+        for name, kind in self._scenario.servers.items():
+            host = world.host(name)
+            options = kind.options(name)
+            for address in options.hosts:
+                host.attach(world.internet, address, Link(delay=kind.delay))
+            server = SimServer(name, world, host, options, kind.certificate(name))
+            if kind.condition is Condition.RUNNING:
+                server.start()
+            elif kind.condition is Condition.OFF:
+                server.stop(silently=True)
+            servers.append(server)
+            hosts = tuple(server_address(name, family) for family in kind.families)
+            world.names.table[f"{name}.{DOMAIN}"] = Name(hosts)
+        return servers
 
     def _attach(self, host: Host, place: Place) -> None:
         scenario = self._scenario
@@ -171,7 +193,8 @@ class Builder:
 
 def build(scenario: Scenario, world: World) -> list[Session]:
     """Make everything; nothing starts yet."""
-    hosts = Builder(world, scenario).hosts()
+    builder = Builder(world, scenario)
+    hosts, servers = builder.hosts(), builder.servers()
     processes = [(ProcessWatch(f"process {name}"), Pacer()) for name in "ab"]
     sessions = []
     for number in range(scenario.crowd):
@@ -179,10 +202,10 @@ def build(scenario: Scenario, world: World) -> list[Session]:
         for index, side in enumerate(scenario.sides):
             name = f"{'ab'[index]}{number or ''}"
             peers.append(_peer(scenario, world, name, side, hosts[index], *processes[index]))
-        session = Session(peers[0], peers[1])
+        session = Session(peers[0], peers[1], servers)
         for peer, other in (session.peers, session.peers[::-1]):
             rng = Random(f"{scenario.seed}/signaling/{peer.shell.name}")
-            peer.signaling = Signaling(peer.shell, other.shell, peer.side.latency, rng)
+            peer.signaling = Signaling(peer.shell, other.shell, peer.side.latency, rng, knows_nats=not servers)
         sessions.append(session)
     return sessions
 

@@ -34,12 +34,11 @@ NAT_KINDS: tuple[NatKind, ...] = (
 )
 
 
-def draw_scenario(seed: int) -> Scenario:
-    """The scenario of a seed; the same seed, the same scenario."""
-    return _Generator(seed).draw()
+class Generator:
+    """Worlds without servers."""
 
+    nat_kinds = NAT_KINDS
 
-class _Generator:
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._rng = Random(f"scenario {seed}")
@@ -62,20 +61,23 @@ class _Generator:
             crowd=2 if rng.random() < 0.1 else 1,
             same_private_addresses=rng.random() < 0.3,
             syn_schedule=rng.choice((LINEAR_SYN_SCHEDULE, EXPONENTIAL_SYN_SCHEDULE)),
-            fault=self._weighted(
-                {
-                    Fault.NONE: 8,
-                    Fault.RESTART: 5,
-                    Fault.RESTART_BOTH: 1,
-                    Fault.RESET_TCP: 3,
-                    Fault.ADDRESS_GONE: 1,
-                    Fault.NAT_REBOOT: 1,
-                    Fault.PEER_VANISHES: 1,
-                    Fault.CLOSE: 1,
-                }
-            ),
+            fault=self._fault(),
             fault_side=rng.randrange(2),
             load=self._weighted({3.0: 6, 12.0: 3, 45.0: 2}),
+        )
+
+    def _fault(self) -> Fault:
+        return self._weighted(
+            {
+                Fault.NONE: 8,
+                Fault.RESTART: 5,
+                Fault.RESTART_BOTH: 1,
+                Fault.RESET_TCP: 3,
+                Fault.ADDRESS_GONE: 1,
+                Fault.NAT_REBOOT: 1,
+                Fault.PEER_VANISHES: 1,
+                Fault.CLOSE: 1,
+            }
         )
 
     def _weighted(self, weights: dict[T, int]) -> T:
@@ -123,7 +125,7 @@ class _Generator:
 
     def _nat(self, name: str) -> str:
         rng = self._rng
-        kind = rng.choice(NAT_KINDS)
+        kind = rng.choice(self.nat_kinds)
         quirk = self._weighted({"none": 6, "rst": 2, "no-so": 1, "no-udp": 2})
         self._nats[name] = replace(
             kind,

@@ -80,9 +80,9 @@ class Host:
         self.tcp.listen(local, on_accept)
         return local
 
-    def free_port(self, address: str) -> Endpoint:
+    def free_port(self, address: str, ports: tuple[int, int] | None = None) -> Endpoint:
         """A port for an active connection; raises BindError."""
-        return self._choose(Transport.TCP, address, None)
+        return self._choose(Transport.TCP, address, ports)
 
     def has_route(self, address: str, remote: Endpoint) -> bool:
         """Whether anything sent from ``address`` to ``remote`` leaves this host."""
@@ -92,7 +92,8 @@ class Host:
     def _choose(self, transport: Transport, address: str, ports: tuple[int, int] | None) -> Endpoint:
         if address not in self.attachments or not self.attachments[address].up:
             raise BindError(Failure.ADDRESS_UNAVAILABLE)
-        in_use = {local.port for local in (self._udp if transport is Transport.UDP else self.tcp.listeners)}
+        bound = self._udp if transport is Transport.UDP else self.tcp.listeners
+        in_use = {local.port for local in bound if local.host == address}
         first, last = ports or EPHEMERAL_PORTS
         start = self._rng.randint(first, last)
         for port in (*range(start, last + 1), *range(first, start)):

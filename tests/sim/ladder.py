@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 from enum import Enum
 
 from candidates.candidate import Candidate, TransportAddress
-from ice_tcp.core.commands import TcpPath, UdpPath
+from ice_tcp.core.commands import RelayPath, TcpPath, UdpPath
 from ice_tcp.core.events import PairChanged, SelectedPath
 
 
@@ -22,6 +22,8 @@ def words(value: object) -> str:
             return f"udp {socket}->{remote}"
         case TcpPath(stream):
             return f"tcp {stream}"
+        case RelayPath(leg, remote):
+            return f"relay {leg}->{remote}"
         case PairChanged():
             verdict = f" ({value.verdict})" if value.verdict else ""
             return f"pair {value.pair} {value.state or 'left'}{verdict}: {words(value.local)} - {words(value.remote)}"

@@ -216,12 +216,12 @@ def _answers_only_before_conclusion() -> Iterator[None]:
 def _old_generation_dropped_at_restart() -> Iterator[None]:
     restart = session.Session.restart
 
-    def careless(self: Any, addresses: Any, now: float) -> None:
+    def careless(self: Any, addresses: Any, servers: Any, now: float) -> None:
         for stream in self.connections:
             self.connections.close(stream, Verdict.SUPERSEDED, now)
         for component in range(1, self._components + 1):
             self.usage.lose(component, Verdict.SUPERSEDED)
-        restart(self, addresses, now)
+        restart(self, addresses, servers, now)
 
     with patch.object(session.Session, "restart", careless):
         yield

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from enum import Enum, StrEnum
+from enum import StrEnum
 from math import inf
 from random import Random
 from typing import TypeAlias
 
 from candidates.candidate import Transport
 from tests.sim.clock import Clock
+from tests.sim.conntrack import Connection, Tracked, follow
 from tests.sim.network import Attachment, Observer, describe
 from tests.sim.packets import Endpoint, Packet, Segment
 
@@ -20,8 +21,6 @@ STUN_SERVER = Endpoint("198.51.100.1", 3478)
 CLOSED_TIMEOUT = 10.0
 """Seconds for which a connection that was reset stays known (conntrack's CLOSE)."""
 ESTABLISHED_TIMEOUT = 7440.0
-PLAUSIBLE_BYTES = 1 << 20
-"""How far a sequence number may be from the initial one in the first moments of a connection."""
 
 
 class Mapping(StrEnum):
@@ -50,7 +49,11 @@ class Filtering(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NatKind:
-    """How a NAT behaves. ``translates`` False makes it a stateful firewall. Times in seconds of idleness."""
+    """How a NAT behaves. ``translates`` False makes it a stateful firewall. Times in seconds of idleness.
+
+    ``only_ports`` are the ports outside to which connections may be opened, any if there are none. One that
+    ``forgets_on_fin`` drops the mapping of a TCP port with the last of its connections.
+    """
 
     mapping: Mapping = Mapping.ENDPOINT_INDEPENDENT
     ports: Ports = Ports.PRESERVED
@@ -59,6 +62,8 @@ class NatKind:
     drops_bare_syn: bool = False
     hairpin: bool = False
     udp_blocked: bool = False
+    only_ports: tuple[int, ...] = ()
+    forgets_on_fin: bool = False
     translates: bool = True
     udp_timeout: float = 60.0
     transitory_timeout: float = 120.0
@@ -74,27 +79,6 @@ SYMMETRIC_SEQUENTIAL = NatKind(mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT, ports
 FIREWALL = NatKind(translates=False)
 
 
-class Tracked(Enum):
-    """Connection tracking's view of a TCP connection."""
-
-    SYN_SENT = "one side sent a SYN"
-    SYN_SENT2 = "both sides sent a SYN; both initial sequence numbers are pinned"
-    ESTABLISHED = "a SYN-ACK came, or traffic was picked up in its middle"
-    CLOSED = "an RST came"
-
-
-@dataclass(slots=True)
-class _Session:
-    """One connection through a mapping."""
-
-    state: Tracked
-    from_inside: bool
-    inner_isn: int | None = None
-    outer_isn: int | None = None
-    expires_at: float = 0.0
-    ignored_syn: int | None = None
-
-
 @dataclass(slots=True, eq=False)
 class _Binding:
     """A mapping of an inner endpoint to an outer one, with the permissions and connections that use it."""
@@ -103,7 +87,7 @@ class _Binding:
     inner: Endpoint
     outer: Endpoint
     contacts: dict[object, float] = field(default_factory=dict)
-    sessions: dict[Endpoint, _Session] = field(default_factory=dict)
+    connections: dict[Endpoint, Connection] = field(default_factory=dict)
     expires_at: float = 0.0
 
 
@@ -185,34 +169,55 @@ class Nat:
                 return None
             binding = self._bind(Transport.UDP, packet.source, remote)
             lives_until = self._clock.now + self.kind.udp_timeout
+        elif self._is_forbidden(packet, segment):
+            self._say(f"forbids {packet.source} -> {remote} {describe(segment)}")
+            return None
         else:
-            session = self._track_outbound(packet, segment)
-            if session is None:
+            connection = self._track_outbound(packet, segment)
+            if connection is None:
                 self._untranslated(packet)
                 return None
             binding = self._bind(Transport.TCP, packet.source, remote)
-            binding.expires_at = max(binding.expires_at, session.expires_at)
+            binding.expires_at = max(binding.expires_at, connection.expires_at)
             lives_until = self._clock.now + self.kind.transitory_timeout
         contact = self._contact(remote)
         binding.contacts[contact] = max(binding.contacts.get(contact, 0.0), lives_until)
         binding.expires_at = max(binding.expires_at, lives_until)
+        if isinstance(segment, Segment) and segment.fin:
+            self._note_fin(binding, remote, from_inside=True)
         return Packet(binding.outer, remote, segment, packet.origin)
 
-    def _track_outbound(self, packet: Packet, segment: Segment) -> _Session | None:
+    def _is_forbidden(self, packet: Packet, segment: Segment) -> bool:
+        opens = segment.syn and segment.ack is None
+        return opens and bool(self.kind.only_ports) and packet.destination.port not in self.kind.only_ports
+
+    def _note_fin(self, binding: _Binding, remote: Endpoint, *, from_inside: bool) -> None:
+        """Both ends have closed a connection: a NAT may think that with it the mapping is of no use any more."""
+        connection = binding.connections.get(remote)
+        if connection is None or not self.kind.forgets_on_fin:
+            return
+        connection.ended.add(from_inside)
+        if len(connection.ended) == 2:
+            connection.state = Tracked.CLOSED
+            self._keep(connection)
+            alive = [each.expires_at for each in binding.connections.values() if each.state is not Tracked.CLOSED]
+            binding.expires_at = max(alive, default=self._clock.now)
+
+    def _track_outbound(self, packet: Packet, segment: Segment) -> Connection | None:
         """Follow a segment of the inside; None if it is invalid, whereupon it leaves untranslated."""
         binding = self._binding_to(Transport.TCP, packet.source, packet.destination)
-        session = self._session(binding, packet.destination)
-        if session is None:
+        connection = self._connection(binding, packet.destination)
+        if connection is None:
             # An RST, or the answer to a SYN that nobody remembers, makes no connection; anything else is picked up.
             if segment.rst or (segment.syn and segment.ack is not None):
                 return None
             state = Tracked.SYN_SENT if segment.syn else Tracked.ESTABLISHED
-            session = _Session(state, from_inside=True, inner_isn=segment.seq if segment.syn else None)
-            self._bind(Transport.TCP, packet.source, packet.destination).sessions[packet.destination] = session
-        elif not _follow(session, segment, from_inside=True):
+            connection = Connection(state, from_inside=True, inner_isn=segment.seq if segment.syn else None)
+            self._bind(Transport.TCP, packet.source, packet.destination).connections[packet.destination] = connection
+        elif not follow(connection, segment, from_inside=True):
             return None
-        self._keep(session)
-        return session
+        self._keep(connection)
+        return connection
 
     def _untranslated(self, packet: Packet) -> None:
         self._events["pinned-isn"] += 1
@@ -251,16 +256,18 @@ class Nat:
         bare_syn = segment.syn and segment.ack is None
         if bare_syn and self.kind.drops_bare_syn:
             return False
-        session = self._session(binding, remote)
-        if session is None:
+        connection = self._connection(binding, remote)
+        if connection is None:
             if not bare_syn or not self._permitted(binding, remote):
                 return False
-            session = _Session(Tracked.SYN_SENT, from_inside=False, outer_isn=segment.seq)
-            binding.sessions[remote] = session
-        elif not _follow(session, segment, from_inside=False):
+            connection = Connection(Tracked.SYN_SENT, from_inside=False, outer_isn=segment.seq)
+            binding.connections[remote] = connection
+        elif not follow(connection, segment, from_inside=False):
             return False
-        self._keep(session)
-        binding.expires_at = max(binding.expires_at, session.expires_at)
+        self._keep(connection)
+        binding.expires_at = max(binding.expires_at, connection.expires_at)
+        if segment.fin:
+            self._note_fin(binding, remote, from_inside=False)
         return True
 
     def _permitted(self, binding: _Binding, remote: Endpoint) -> bool:
@@ -321,114 +328,22 @@ class Nat:
             port = self._rng.randint(1024, 65535)
         return port
 
-    def _session(self, binding: _Binding | None, remote: Endpoint) -> _Session | None:
+    def _connection(self, binding: _Binding | None, remote: Endpoint) -> Connection | None:
         if binding is None:
             return None
-        session = binding.sessions.get(remote)
-        if session is not None and session.expires_at < self._clock.now:
-            del binding.sessions[remote]
+        connection = binding.connections.get(remote)
+        if connection is not None and connection.expires_at < self._clock.now:
+            del binding.connections[remote]
             return None
-        return session
+        return connection
 
-    def _keep(self, session: _Session) -> None:
+    def _keep(self, connection: Connection) -> None:
         lifetime = {Tracked.ESTABLISHED: ESTABLISHED_TIMEOUT, Tracked.CLOSED: CLOSED_TIMEOUT}
-        session.expires_at = self._clock.now + lifetime.get(session.state, self.kind.transitory_timeout)
+        connection.expires_at = self._clock.now + lifetime.get(connection.state, self.kind.transitory_timeout)
 
     def _say(self, text: str) -> None:
         if self._observer is not None:
             self._observer(self.name, text)
-
-
-def _follow(session: _Session, segment: Segment, *, from_inside: bool) -> bool:
-    """Move a known connection's state by one segment; False if connection tracking calls the segment invalid.
-
-    Once both SYNs were seen each side's initial sequence number is pinned: a re-created socket, or a listener after
-    a dead punch, answers with another one.
-    """
-    opener = session.from_inside is from_inside
-    if segment.rst:
-        if not _rst_fits(session, segment, from_inside):
-            return False
-        session.state = Tracked.CLOSED
-        return True
-    if not segment.syn:
-        return _follow_data(session, segment, from_inside)
-    if segment.ack is None:
-        return _follow_syn(session, segment, opener=opener, from_inside=from_inside)
-    return _follow_syn_ack(session, segment, opener=opener, from_inside=from_inside)
-
-
-def _rst_fits(session: _Session, segment: Segment, from_inside: bool) -> bool:
-    """Whether an RST belongs to a connection that is being opened; an old one's, or a crossed SYN's, does not."""
-    if session.state not in (Tracked.SYN_SENT, Tracked.SYN_SENT2):
-        return True
-    own, other = session.inner_isn, session.outer_isn
-    if not from_inside:
-        own, other = other, own
-    if own is not None and segment.seq == own + 1:
-        return True
-    return session.state is Tracked.SYN_SENT and other is not None and segment.ack == other + 1
-
-
-def _follow_data(session: _Session, segment: Segment, from_inside: bool) -> bool:
-    """Neither SYN nor RST: of a connection that is being opened only what follows its own SYN is valid."""
-    if session.state is Tracked.SYN_SENT2:
-        isn = session.inner_isn if from_inside else session.outer_isn
-        if isn is None or not isn < segment.seq <= isn + PLAUSIBLE_BYTES:
-            return False
-        if segment.data:
-            session.state = Tracked.ESTABLISHED
-        return True
-    return session.state is Tracked.ESTABLISHED
-
-
-def _follow_syn(session: _Session, segment: Segment, *, opener: bool, from_inside: bool) -> bool:
-    match session.state:
-        case Tracked.ESTABLISHED:
-            # Perhaps a new connection on the old ports: the answer will tell.
-            session.ignored_syn = segment.seq
-            return True
-        case Tracked.SYN_SENT2:
-            return _matches(session, segment, from_inside)
-        case Tracked.CLOSED:
-            if not opener and not from_inside:
-                return False
-            session.from_inside = from_inside
-            session.state = Tracked.SYN_SENT
-            session.inner_isn = session.outer_isn = None
-        case Tracked.SYN_SENT if not opener:
-            session.state = Tracked.SYN_SENT2
-    _pin(session, segment, from_inside)
-    return True
-
-
-def _follow_syn_ack(session: _Session, segment: Segment, *, opener: bool, from_inside: bool) -> bool:
-    match session.state:
-        case Tracked.CLOSED:
-            return False
-        case Tracked.SYN_SENT if opener:
-            return False
-        case Tracked.ESTABLISHED if segment.ack is not None and session.ignored_syn == segment.ack - 1:
-            session.inner_isn = session.outer_isn = None
-        case _ if not _matches(session, segment, from_inside):
-            return False
-    _pin(session, segment, from_inside)
-    # Of a simultaneous open both SYN-ACKs are still to pass; pinned they stay.
-    if session.state is Tracked.SYN_SENT:
-        session.state = Tracked.ESTABLISHED
-    return True
-
-
-def _matches(session: _Session, segment: Segment, from_inside: bool) -> bool:
-    pinned = session.inner_isn if from_inside else session.outer_isn
-    return pinned is None or pinned == segment.seq
-
-
-def _pin(session: _Session, segment: Segment, from_inside: bool) -> None:
-    if from_inside:
-        session.inner_isn = segment.seq
-    else:
-        session.outer_isn = segment.seq
 
 
 def answer_rst(segment: Segment) -> Segment:

@@ -1,4 +1,4 @@
-"""What must come of a topology: whether a direct path exists, by the table "which NATs connect"."""
+"""What must come of a topology: whether a direct path exists, by the table "which NATs connect", or else a relay."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Final
 
 from candidates.candidate import TcpType, Transport
+from tests.sim import relays
 from tests.sim.nat import Filtering, Mapping, NatKind
 from tests.sim.scenario import Place, Scenario, Side
 
@@ -15,8 +16,14 @@ class Outlook(Enum):
     """Whether the agents are to connect."""
 
     DIRECT = "a direct path exists: it must be selected"
-    NONE = "no direct path exists: the session must fail"
+    RELAY = "only a relay connects: it must be selected"
+    EITHER = "a relay connects, and chance decides whether there is a direct path, too"
+    NONE = "no path exists: the session must fail"
     PERHAPS = "chance decides"
+
+    @property
+    def connects(self) -> bool:
+        return self in (Outlook.DIRECT, Outlook.RELAY, Outlook.EITHER)
 
 
 class Box(Enum):
@@ -44,12 +51,13 @@ GETS_IN: Final[dict[Box, dict[Box, bool]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Barrier:
-    """What stands before an address, for one transport."""
+    """What stands before an address, for one transport; out of a ``confined`` one TCP leaves to a few ports only."""
 
     box: Box
     drops_bare_syn: bool = False
     answers_rst: bool = False
     udp_blocked: bool = False
+    confined: bool = False
 
 
 OPEN = Barrier(Box.OPEN)
@@ -85,6 +93,7 @@ def barrier(kinds: tuple[NatKind, ...]) -> Barrier:
         drops_bare_syn=any(kind.drops_bare_syn for kind in kinds),
         answers_rst=any(kind.answers_rst for kind in kinds),
         udp_blocked=any(kind.udp_blocked for kind in kinds),
+        confined=any(kind.only_ports for kind in kinds),
     )
 
 
@@ -135,42 +144,80 @@ def simultaneous_open(left: Barrier, right: Barrier, timing: Timing) -> Outlook:
 
 
 def _syn_gets_in(source: Barrier, target: Barrier) -> bool:
-    return GETS_IN[source.box][target.box] and not target.drops_bare_syn
+    """Whether a SYN of the one reaches the other, which tries as well: that opens holes, unless it is confined."""
+    if source.confined or target.drops_bare_syn:
+        return False
+    return GETS_IN[source.box][target.box] and (not target.confined or target.box is Box.FULL_CONE)
 
 
-def dials(target: Barrier) -> bool:
+def dials(source: Barrier, target: Barrier) -> bool:
     """Whether an active side reaches a passive one, which opens no hole for it."""
-    return target.box is Box.OPEN or (target.box is Box.FULL_CONE and not target.drops_bare_syn)
+    gets_in = target.box is Box.OPEN or (target.box is Box.FULL_CONE and not target.drops_bare_syn)
+    return gets_in and not source.confined
 
 
 def outlook(scenario: Scenario, *, together: bool = True) -> Outlook:
     """What must become of the two agents; ``together`` tells that they begin within a few seconds."""
+    direct = _direct(scenario, together)
+    if direct is Outlook.DIRECT or not scenario.servers:
+        return direct
+    relayed = relays.outcome(scenario)
+    if relayed is None:
+        return Outlook.PERHAPS
+    if direct is Outlook.NONE:
+        return Outlook.RELAY if relayed else Outlook.NONE
+    return Outlook.EITHER if relayed else Outlook.PERHAPS
+
+
+def _direct(scenario: Scenario, together: bool) -> Outlook:
     best = Outlook.NONE
     timing = Timing(4 * scenario.link.delay, together)
     left, right = scenario.sides
+    if left.relay_only or right.relay_only:
+        return best
     for mine in left.places:
         for theirs in right.places:
             for between in barriers(mine, theirs, scenario.nats):
-                for found in _ways(left, right, *between, timing):
+                for found in _ways(scenario, mine, theirs, between, timing):
                     if found is Outlook.DIRECT:
                         return found
                     best = found if found is not Outlook.NONE else best
     return best
 
 
-def _ways(left: Side, right: Side, before_left: Barrier, before_right: Barrier, timing: Timing) -> list[Outlook]:
+def _ways(
+    scenario: Scenario, mine: Place, theirs: Place, between: tuple[Barrier, Barrier], timing: Timing
+) -> list[Outlook]:
+    left, right = scenario.sides
     ways = []
-    if Transport.UDP in left.usable and Transport.UDP in right.usable and datagrams_pass(before_left, before_right):
+
+    def told(transport: Transport) -> tuple[Barrier, Barrier]:
+        return (
+            _as_told(scenario, left, mine, transport, between[0]),
+            _as_told(scenario, right, theirs, transport, between[1]),
+        )
+
+    if Transport.UDP in left.usable and Transport.UDP in right.usable and datagrams_pass(*told(Transport.UDP)):
         ways.append(Outlook.DIRECT)
     if Transport.TCP in left.transports and Transport.TCP in right.transports:
-        ways += _tcp_ways(left, right, before_left, before_right, timing)
+        ways += _tcp_ways(left, right, *told(Transport.TCP), timing)
     return ways
+
+
+def _as_told(scenario: Scenario, side: Side, place: Place, transport: Transport, before: Barrier) -> Barrier:
+    """What stands before an address, for a peer that knows of it what servers told, if there are any."""
+    if before == OPEN or not scenario.servers or relays.is_seen(scenario, side, place, transport):
+        return before
+    return _unknown(before)
 
 
 def _tcp_ways(left: Side, right: Side, before_left: Barrier, before_right: Barrier, timing: Timing) -> list[Outlook]:
     ways = []
-    for dialler, listener, before in ((left, right, before_right), (right, left, before_left)):
-        reaches = dials(before) and Transport.TCP in listener.usable
+    for dialler, listener, source, target in (
+        (left, right, before_left, before_right),
+        (right, left, before_right, before_left),
+    ):
+        reaches = dials(source, target) and Transport.TCP in listener.usable
         if reaches and TcpType.ACTIVE in dialler.tcp_types and TcpType.PASSIVE in listener.tcp_types:
             ways.append(Outlook.DIRECT)
     both_open = Transport.TCP in left.usable and Transport.TCP in right.usable

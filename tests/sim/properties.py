@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from candidates.candidate import Candidate, TcpType
-from ice_tcp.core.commands import TcpPath, UdpPath
+from ice_tcp.core.commands import TcpPath
 from ice_tcp.core.events import AgentState
 from ice_tcp.core.verdicts import Verdict
 from tests.sim.build import Peer, Session
 from tests.sim.oracle import Outlook
-from tests.sim.packets import Endpoint, Origin
+from tests.sim.paths import is_relayed, meet
+from tests.sim.server import SimServer
 from tests.sim.watch import PropertyError
 
 LOST = (Verdict.CONSENT_EXPIRED, Verdict.PATH_LOST)
@@ -31,16 +32,25 @@ def check_outcome(session: Session, outlook: Outlook, components: int) -> None:
         require(concluded(peer), f"end: {peer.shell.name} is still {peer.state}")
     completed = [peer.state is AgentState.COMPLETED for peer in session.peers]
     require(completed[0] is completed[1], f"agreement: {[str(peer.state) for peer in session.peers]}")
-    if outlook is Outlook.DIRECT:
-        require(completed[0], f"direct path: both failed, {[str(peer.verdict) for peer in session.peers]}")
+    if outlook.connects:
+        require(completed[0], f"{outlook.name} path: both failed, {[str(peer.verdict) for peer in session.peers]}")
     elif outlook is Outlook.NONE:
         require(not completed[0], "oracle: a path was found where none can be")
     if completed[0]:
         check_same_pair(session, components)
         check_roles(session)
+        check_direct(session, outlook, components)
     else:
         check_verdict(session.left, session.right)
         check_verdict(session.right, session.left)
+
+
+def check_direct(session: Session, outlook: Outlook, components: int) -> None:
+    """A relay is the last resort."""
+    for component in range(1, components + 1):
+        relayed = any(is_relayed(session, peer, component) for peer in session.peers)
+        require(not relayed or outlook is not Outlook.DIRECT, f"direct path: component {component} is relayed")
+        require(relayed or outlook is not Outlook.RELAY, f"oracle: component {component} has a direct path")
 
 
 def check_roles(session: Session) -> None:
@@ -52,7 +62,6 @@ def check_roles(session: Session) -> None:
 def check_same_pair(session: Session, components: int) -> None:
     """Both ends selected, and nominated, the two ends of one path (RFC 8445 s8.1.1)."""
     for component in range(1, components + 1):
-        left, right = session.peers
         selected = [peer.shell.agent.selected_path(component) for peer in session.peers]
         for peer, path in zip(session.peers, selected, strict=True):
             require(path is not None, f"selection: {peer.shell.name} has no path for component {component}")
@@ -61,7 +70,7 @@ def check_same_pair(session: Session, components: int) -> None:
             used = peer.shell.used.get(component)
             require(used == path.path, f"selection: {peer.shell.name} uses {used}, not {path.path}")
         require(
-            _meet(left, right, component),
+            meet(session, component),
             f"same pair: component {component}: {selected[0]} and {selected[1]}",
         )
 
@@ -71,32 +80,14 @@ def check_released(session: Session, components: int) -> None:
     for peer in session.peers:
         shell = peer.shell
         kept = {path.stream for path in shell.used.values() if isinstance(path, TcpPath)}
+        legs = shell.legs.open_handles
         losers = set(shell.streams) - kept
         require(not losers, f"losers: {shell.name} still has connections {sorted(losers)}, selected are {sorted(kept)}")
         bases = len(shell.udp) + len(shell.listeners)
-        require(bases <= components, f"losers: {shell.name} still has {bases} bases for {components} components")
-
-
-def _meet(left: Peer, right: Peer, component: int) -> bool:
-    mine, theirs = left.shell.used[component], right.shell.used[component]
-    if isinstance(mine, TcpPath) and isinstance(theirs, TcpPath):
-        one = left.shell.streams[mine.stream].socket
-        other = right.shell.streams[theirs.stream].socket
-        assert one is not None
-        assert other is not None
-        return one.iss == other.irs and one.irs == other.iss
-    if isinstance(mine, UdpPath) and isinstance(theirs, UdpPath):
-        return _heard(left, mine, right, theirs) and _heard(right, theirs, left, mine)
-    return False
-
-
-def _heard(sender: Peer, sending: UdpPath, receiver: Peer, receiving: UdpPath) -> bool:
-    """Whether what arrives on the one path was sent on the other."""
-    remote = Endpoint(receiving.remote.host, receiving.remote.port)
-    destination = Endpoint(sending.remote.host, sending.remote.port)
-    return receiver.shell.heard.get((receiving.socket, remote)) == Origin(
-        sender.shell.name, sending.socket, destination
-    )
+        require(
+            bases + len(legs) <= components,
+            f"losers: {shell.name} still has {bases} bases and the legs {legs} for {components} components",
+        )
 
 
 _FITS = {(TcpType.ACTIVE, TcpType.PASSIVE), (TcpType.SO, TcpType.SO), (None, None)}
@@ -189,4 +180,10 @@ def check_closed(peer: Peer) -> None:
     agent = peer.shell.agent
     require(agent.state is AgentState.CLOSED, f"close: {peer.shell.name} is {agent.state}")
     require(agent.next_timer() is None, f"close: {peer.shell.name} still has a timer")
+    require(not agent.closing, f"close: {peer.shell.name} still deletes an allocation")
     require(not peer.shell.open_handles, f"close: {peer.shell.name} left {peer.shell.open_handles} open")
+
+
+def check_unused(server: SimServer) -> None:
+    """Nothing of a closed agent is left at a server."""
+    require(not server.in_use, f"close: {server.name} still has {server.in_use}")

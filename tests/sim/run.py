@@ -11,7 +11,6 @@ from random import Random
 from ice_tcp.core.commands import TcpPath
 from ice_tcp.core.events import AgentState
 from tests.sim.build import Peer, Session, build
-from tests.sim.generator import draw_scenario
 from tests.sim.oracle import Outlook, outlook
 from tests.sim.properties import (
     check_closed,
@@ -22,10 +21,13 @@ from tests.sim.properties import (
     check_outcome,
     check_released,
     check_same_pair,
+    check_unused,
     concluded,
     require,
 )
 from tests.sim.scenario import Fault, Scenario, Side
+from tests.sim.seeds import draw_scenario
+from tests.sim.server import SimServer
 from tests.sim.watch import PropertyError
 from tests.sim.world import World
 
@@ -39,6 +41,8 @@ REOPEN_TIMEOUT = 45.0
 LONG_REOPEN_TIMEOUT = 150.0
 """Seconds: where chance decides a connection may come and go several times before it is won or given up."""
 DRAIN_TIMEOUT = 40.0
+DELETE_TIMEOUT = 2.1
+"""Seconds that an agent tries to delete its allocations when it closes."""
 ORPHAN_TIMEOUT = 150.0
 
 
@@ -101,6 +105,10 @@ class Run:
 
     def _peers(self) -> list[Peer]:
         return [peer for session in self._sessions for peer in session.peers]
+
+    @property
+    def _servers(self) -> list[SimServer]:
+        return self._sessions[0].servers
 
     def _until(self, holds: Callable[[], bool], timeout: float) -> bool:
         """Run until ``holds`` or for ``timeout`` seconds; whether it holds."""
@@ -233,13 +241,7 @@ class Run:
         peer = session.peers[self._scenario.fault_side]
         selected = peer.shell.agent.selected_path(1)
         assert selected is not None
-        path = selected.path
-        if isinstance(path, TcpPath):
-            socket = peer.shell.streams[path.stream].socket
-            assert socket is not None
-            address = socket.local.host
-        else:
-            address = peer.shell.udp[path.socket].local.host
+        address = peer.shell.local_host(selected.path)
         if self._scenario.same_host:
             return  # what a host sends to itself needs no interface
         peer.shell.host.lose_address(address)
@@ -276,8 +278,15 @@ class Run:
             peer.chatter.stop()
             if not peer.shell.dead:
                 peer.shell.close()
+        self._until(lambda: not any(peer.shell.agent.closing for peer in self._peers()), DELETE_TIMEOUT)
+        for peer in self._peers():
+            if not peer.shell.dead:
                 check_closed(peer)
         self._for(ORPHAN_TIMEOUT)
+        for server in self._servers:
+            check_unused(server)
+            if server.is_up:
+                server.stop()
         for host in self._world.hosts:
             require(not host.open_sockets, f"close: {host.name} has {host.open_sockets}")
 

@@ -13,6 +13,7 @@ from ice_tcp.core.events import Role
 from tests.sim.application import Behaviour
 from tests.sim.nat import NatKind
 from tests.sim.network import Link
+from tests.sim.serverkinds import Ask, ServerKind
 from tests.sim.shell import Manners
 from tests.sim.signaling import Latency
 from tests.sim.tcp import LINEAR_SYN_SCHEDULE
@@ -29,6 +30,8 @@ class Fault(StrEnum):
     NAT_REBOOT = "nat-reboot"
     PEER_VANISHES = "peer-vanishes"
     CLOSE = "close"
+    SERVER_DIES = "server-dies"
+    SERVER_RESTARTS = "server-restarts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Side:
     """One of the two machines and the agent on it.
 
     ``taken`` are the transports for which every port is in use, ``ghost`` tells of an address that is gone already.
+    ``asks`` are the servers of its policy.
     """
 
     role: Role
@@ -56,6 +60,8 @@ class Side:
     strict_pacing: bool = False
     taken: tuple[Transport, ...] = ()
     ghost: bool = False
+    asks: tuple[Ask, ...] = ()
+    relay_only: bool = False
     starts_at: float = 0.0
     behaviour: Behaviour = field(default_factory=Behaviour)
     manners: Manners = field(default_factory=Manners)
@@ -69,12 +75,16 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Everything that a run depends on, besides the seed's own dice."""
+    """Everything that a run depends on, besides the seed's own dice.
+
+    Where there are no ``servers``, the peer is told what a server would have said, all the same.
+    """
 
     seed: int
     sides: tuple[Side, Side]
     nats: dict[str, NatKind]
     link: Link
+    servers: dict[str, ServerKind] = field(default_factory=dict)
     components: int = 1
     same_host: bool = False
     crowd: int = 1
@@ -104,4 +114,8 @@ def policy_for(side: Side) -> Policy:
         keys["ports"] = {transport.value: PORTS_TAKEN for transport in side.taken}
     if side.lite:
         keys["candidate_types"] = ("host", "prflx")
+    if side.relay_only:
+        keys["candidate_types"] = ("relay",)
+    if side.asks:
+        keys["servers"] = [ask.policy() for ask in side.asks]
     return Policy(**keys)

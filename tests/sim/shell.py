@@ -13,33 +13,43 @@ from candidates.policy import Policy
 from ice_tcp.core.agent import Agent
 from ice_tcp.core.commands import (
     Admit,
+    BindChannel,
     Close,
     Command,
     Connect,
+    Deliver,
     Failure,
+    LegId,
     Listen,
     ListenerId,
+    OpenLeg,
     OpenUdp,
     Path,
+    RelayPath,
+    Resolve,
     SendDatagram,
+    SendLeg,
     SendStream,
     SocketId,
     StreamId,
     TcpPath,
+    TurnIntoStream,
     UdpPath,
     Use,
 )
 from ice_tcp.core.events import Event
+from ice_tcp.core.servers.server import servers_of
 from ice_tcp.datapath import DatagramPath
 from tests.sim.clock import Timer
 from tests.sim.host import BindError, Host
 from tests.sim.ladder import words
+from tests.sim.legs import Legs
 from tests.sim.packets import Endpoint, Origin
 from tests.sim.stream import SimStream
 from tests.sim.tcp import TcpSocket
 from tests.sim.tcpstack import AddressTakenError, Listener
 from tests.sim.watch import AgentWatch, PropertyError
-from tests.sim.world import World
+from tests.sim.world import WALL, World
 
 
 class Application(Protocol):
@@ -51,7 +61,8 @@ class Application(Protocol):
     def writable(self, component: int) -> None:
         """A stream that was full has room again."""
 
-    def received(self, component: int, path: Path, data: bytes) -> None: ...
+    def received(self, component: int, path: Path | None, data: bytes) -> None:
+        """Data came; None: by a relay, of some peer."""
 
     def stream_opened(self, component: int, stream: StreamId) -> None:
         """The first STUN message is on its way on a connection that we opened."""
@@ -122,6 +133,7 @@ class SimShell:
         self.udp: dict[int, SimUdp] = {}
         self.listeners: dict[int, SimListener] = {}
         self.streams: dict[int, SimStream] = {}
+        self.legs = Legs(self)
         self.used: dict[int, Path] = {}
         self.heard: dict[tuple[int, Endpoint], Origin] = {}
         self.admitted: set[Path] = set()
@@ -149,7 +161,7 @@ class SimShell:
             self._busy = False
 
     def gather(self, addresses: Sequence[InterfaceAddress]) -> None:
-        self.input(lambda now: self.agent.gather(addresses, now))
+        self.input(lambda now: self.agent.gather(addresses, now, servers_of(self.policy, WALL + now)))
 
     def close(self) -> None:
         """End the session."""
@@ -199,6 +211,7 @@ class SimShell:
             self.host.tcp.stop_listening(listener.listener)
         for stream in self.streams.values():
             stream.abandon()
+        self.legs.abandon()
         self.udp.clear()
         self.listeners.clear()
         self.streams.clear()
@@ -206,7 +219,7 @@ class SimShell:
     # -- commands ----------------------------------------------------------------------------------------------
 
     def _execute(self, command: Command) -> None:
-        if self.world.observer is not None and not isinstance(command, (SendDatagram, SendStream)):
+        if self.world.observer is not None and not isinstance(command, (SendDatagram, SendStream, SendLeg)):
             self.world.note(self.name, f"> {words(command)}")
         match command:
             case SendDatagram(socket, remote, data):
@@ -219,6 +232,8 @@ class SimShell:
                 self._listen(command)
             case Connect():
                 self._connect(command)
+            case Resolve() | OpenLeg() | SendLeg() | BindChannel() | Deliver() | TurnIntoStream():
+                self.legs.execute(command)
             case Admit(path):
                 self._admit(path)
             case Use(component, path):
@@ -246,7 +261,7 @@ class SimShell:
             self.input(lambda now: self.agent.socket_opened(handle, TransportAddress(*local), now))
 
         self._opening.add(handle)
-        self.clock.after(self._bind_delay(), answer)
+        self.clock.after(self.bind_delay(), answer)
 
     def _listen(self, command: Listen) -> None:
         handle = command.listener
@@ -265,9 +280,10 @@ class SimShell:
             self.input(lambda now: self.agent.socket_opened(handle, TransportAddress(*local), now))
 
         self._opening.add(handle)
-        self.clock.after(self._bind_delay(), answer)
+        self.clock.after(self.bind_delay(), answer)
 
-    def _bind_delay(self) -> float:
+    def bind_delay(self) -> float:
+        """Seconds that the system takes to open a socket."""
         return self.rng.random() * self.manners.bind_delay
 
     def _connect(self, command: Connect) -> None:
@@ -286,7 +302,6 @@ class SimShell:
             if not self.host.has_route(command.host, remote):
                 raise BindError(Failure.UNREACHABLE)
             stream.socket = self.host.tcp.connect(local, remote, stream)
-            stream.socket.origin_handle = handle
         except BindError as error:
             self.clock.after(0.0, partial(stream.tcp_failed, error.failure))
             return
@@ -313,17 +328,19 @@ class SimShell:
     def _admit(self, path: Path) -> None:
         self.watch.authenticated(path)
         self.admitted.add(path)
-        if isinstance(path, UdpPath):
-            udp = self.udp.get(path.socket)
-            if udp is not None:
-                for data in udp.path.admit(Endpoint(path.remote.host, path.remote.port)):
+        match path:
+            case UdpPath(socket, remote) if socket in self.udp:
+                udp = self.udp[socket]
+                for data in udp.path.admit(Endpoint(remote.host, remote.port)):
                     self.world.events["early-data-udp"] += 1
                     self.deliver(udp.component, path, data)
-        elif (stream := self.streams.get(path.stream)) is not None:
-            early = stream.path.admit()
-            if early:
-                self.world.events["early-data"] += 1
-            stream.deliver(early)
+            case TcpPath(stream) if stream in self.streams:
+                early = self.streams[stream].path.admit()
+                if early:
+                    self.world.events["early-data"] += 1
+                self.streams[stream].deliver(early)
+            case RelayPath():
+                self.legs.admit(path)
 
     def _use(self, component: int, path: Path | None) -> None:
         if path is None:
@@ -342,6 +359,8 @@ class SimShell:
         elif (stream := self.streams.pop(handle, None)) is not None:
             stream.close()
             self.stream_gone(stream)
+        else:
+            self.legs.close(handle)
 
     # -- the network -------------------------------------------------------------------------------------------
 
@@ -370,7 +389,6 @@ class SimShell:
                 stream = SimStream(self, handle, component, dialled=False)
                 stream.socket = socket
                 socket.owner = stream
-                socket.origin_handle = handle
                 self.streams[handle] = stream
 
         self.input(give)
@@ -391,20 +409,26 @@ class SimShell:
         if self.application is not None:
             self.application.received(component, path, data)
 
+    def deliver_relayed(self, component: int, leg: LegId, data: bytes) -> None:
+        """Data for the application, of a peer behind a leg that was authenticated: which, the data path knows."""
+        if not any(isinstance(path, RelayPath) and path.leg == leg for path in self.admitted):
+            raise PropertyError(f"{self.name}: data of leg {leg} was delivered, where nobody is authenticated")
+        if self.application is not None:
+            self.application.received(component, None, data)
+
     def send(self, component: int, data: bytes) -> bool:
         """Send on the component's path; False if there is none, or it is full."""
-        path = self.used.get(component)
-        if isinstance(path, UdpPath):
-            udp = self.udp.get(path.socket)
-            if udp is None:
+        match self.used.get(component):
+            case UdpPath(socket, remote) if socket in self.udp:
+                local = self.udp[socket].local
+                self.host.send_udp(local, Endpoint(remote.host, remote.port), data, socket, self.name)
+                return True
+            case TcpPath(stream):
+                return self.send_early(stream, data)
+            case RelayPath() as path:
+                return self.legs.send_data(path, data)
+            case _:
                 return False
-            self.host.send_udp(udp.local, Endpoint(path.remote.host, path.remote.port), data, path.socket, self.name)
-            return True
-        stream = self.streams.get(path.stream) if path is not None else None
-        if stream is None or not stream.path.send_data(data):
-            return False
-        stream.pump()
-        return True
 
     def send_early(self, handle: StreamId, data: bytes) -> bool:
         """Send on a connection whatever its state, as a peer may that trusts it sooner than we do."""
@@ -420,6 +444,18 @@ class SimShell:
             if stream.component == component:
                 stream.resume()
 
+    def local_host(self, path: Path) -> str:
+        """The address of this machine that a path's packets leave from."""
+        match path:
+            case UdpPath(socket):
+                return self.udp[socket].local.host
+            case TcpPath(stream):
+                connection = self.streams[stream].socket
+                assert connection is not None
+                return connection.local.host
+            case RelayPath(leg):
+                return self.legs.local_host(leg)
+
     @property
     def open_handles(self) -> list[int]:
-        return sorted([*self._opening, *self.udp, *self.listeners, *self.streams])
+        return sorted([*self._opening, *self.udp, *self.listeners, *self.streams, *self.legs.open_handles])

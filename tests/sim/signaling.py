@@ -69,14 +69,18 @@ def _rank(candidate: Candidate) -> int:
 class Signaling:
     """One direction, from ``sender`` to ``receiver``; loss-free, each message with a latency of its own.
 
-    What belongs together stays so: the end of candidates comes after everything of its generation.
+    What belongs together stays so: the end of candidates comes after everything of its generation. One that
+    ``knows_nats`` adds the candidates that servers would have given.
     """
 
-    def __init__(self, sender: SimShell, receiver: SimShell, latency: Latency, rng: Random) -> None:
+    def __init__(
+        self, sender: SimShell, receiver: SimShell, latency: Latency, rng: Random, *, knows_nats: bool
+    ) -> None:
         self.sender = sender
         self.receiver = receiver
         self.told: list[Candidate] = []
         self._latency = latency
+        self._knows_nats = knows_nats
         self._rng = rng
         self._last_at = 0.0
 
@@ -89,7 +93,8 @@ class Signaling:
         )
 
     def candidate(self, event: LocalCandidateFound) -> None:
-        for candidate in with_reflexive(self.sender.host, event.candidate):
+        found = event.candidate
+        for candidate in with_reflexive(self.sender.host, found) if self._knows_nats else [found]:
             self._tell(candidate)
 
     def _tell(self, candidate: Candidate) -> None:

@@ -8,13 +8,12 @@ from candidates.candidate import TransportAddress
 from ice_tcp.core.commands import Failure, StreamId, TcpPath
 from ice_tcp.datapath import StreamPath
 from tests.sim.clock import Timer
+from tests.sim.intake import Intake
 from tests.sim.tcp import TcpSocket
 
 if TYPE_CHECKING:
     from tests.sim.shell import SimShell
 
-TINY_BYTES = 400
-"""A stream that is read byte by byte is so for its first bytes only."""
 STUN_WINDOW = 64 * 1024
 """Bytes read from a stream for a full application after each STUN message sent: the answer is among them."""
 
@@ -54,17 +53,21 @@ class SimStream:
         self.component = component
         self.dialled = dialled
         self.connected = not dialled
-        self.socket: TcpSocket | None = None
         self.deadline: Timer | None = None
         limits = shell.policy.limits
         self.path = StreamPath(early_limit=limits.early_bytes, send_limit=limits.send_bytes)
         self._cuts = FrameCuts()
-        self._read_total = 0
-        self._reading = False
+        self._intake = Intake(shell, self.take, self._ended)
         self._asked = False
-        self._paused = False
         self._window = 0
-        self._closed = False
+
+    @property
+    def socket(self) -> TcpSocket | None:
+        return self._intake.socket
+
+    @socket.setter
+    def socket(self, socket: TcpSocket) -> None:
+        self._intake.socket = socket
 
     # -- the socket's calls ------------------------------------------------------------------------------------
 
@@ -82,19 +85,19 @@ class SimStream:
             self.shell.world.events["crossing-syns"] += 1
         local = TransportAddress(*socket.local)
         self.shell.input(lambda now: self.shell.agent.stream_connected(self.handle, local, now))
-        if not self._closed:
+        if not self._intake.stopped:
             self.pump()
 
     def tcp_readable(self) -> None:
-        self.schedule_read()
+        self._intake.wake()
 
     def tcp_writable(self) -> None:
         self.pump()
-        if self.shell.application is not None and not self._closed:
+        if self.shell.application is not None and not self._intake.stopped:
             self.shell.application.writable(self.component)
 
     def tcp_failed(self, failure: Failure) -> None:
-        if self._closed:
+        if self._intake.stopped:
             return
         self._over()
         if not self.connected and failure is Failure.RESET:
@@ -113,50 +116,25 @@ class SimStream:
         self.shell.watch.attempt_over(self.handle)
 
     def _gone(self, failure: Failure) -> None:
-        self._closed = True
+        self._intake.stopped = True
         self.shell.streams.pop(self.handle, None)
         self.shell.stream_gone(self)
         self.shell.input(lambda now: self.shell.agent.stream_failed(self.handle, failure, now))
 
     # -- reading -----------------------------------------------------------------------------------------------
 
-    def schedule_read(self) -> None:
-        """Read soon, unless that is on its way."""
-        if not self._reading and not self._closed:
-            self._reading = True
-            self.shell.clock.after(self.shell.rng.random() * self.shell.manners.read_delay, self._read)
-
-    def _read(self) -> None:
-        self._reading = False
+    def _ended(self) -> None:
+        """The peer closed the connection."""
         shell, socket = self.shell, self.socket
-        if self._closed or socket is None or shell.dead or self._paused:
-            return
-        chunk = socket.read(self._cut())
-        if chunk:
-            self._take(chunk)
-            if socket.readable or socket.at_end:
-                self.schedule_read()
-        elif socket.at_end:
-            self._closed = True
-            shell.streams.pop(self.handle, None)
-            socket.close()
-            shell.stream_gone(self)
-            shell.input(lambda now: shell.agent.stream_closed(self.handle, now))
+        assert socket is not None
+        shell.streams.pop(self.handle, None)
+        socket.close()
+        shell.stream_gone(self)
+        shell.input(lambda now: shell.agent.stream_closed(self.handle, now))
 
-    def _cut(self) -> int:
-        """How much to read: the world may cut a stream anywhere."""
-        rng = self.shell.rng
-        match self.shell.manners.chunking:
-            case "bytes" if self._read_total < TINY_BYTES:
-                return rng.choice((1, 1, 2, 3))
-            case "random" | "bytes":
-                return rng.choice((1, 2, 3, 20, 64, 500, 5000, 1 << 20))
-            case _:
-                return 1 << 20
-
-    def _take(self, chunk: bytes) -> None:
+    def take(self, chunk: bytes) -> None:
+        """Bytes of the peer."""
         shell = self.shell
-        self._read_total += len(chunk)
         if (cut := self._cuts.feed(chunk)) is not None:
             shell.world.events[f"cut-{cut}"] += 1
         received = self.path.receive(chunk)
@@ -164,7 +142,7 @@ class SimStream:
         for message in received.stun:
             self._give(message)
         fault = self.path.fault
-        if fault is not None and not self._closed:
+        if fault is not None and not self._intake.stopped:
             failure = Failure(fault.value)
             shell.input(lambda now: shell.agent.stream_failed(self.handle, failure, now))
 
@@ -175,12 +153,12 @@ class SimStream:
             shell.deliver(self.component, TcpPath(self.handle), data)
         if messages and application is not None and application.is_full(self.component):
             self._window -= sum(map(len, messages))
-            self._paused = self._window <= 0 or application.is_overfull(self.component)
+            self._intake.paused = self._window <= 0 or application.is_overfull(self.component)
 
     def resume(self) -> None:
         """The application has read."""
-        self._paused = False
-        self.schedule_read()
+        self._intake.paused = False
+        self._intake.wake()
 
     def _give(self, message: bytes) -> None:
         self.shell.input(lambda now: self.shell.agent.stream_received(self.handle, message, now))
@@ -212,7 +190,7 @@ class SimStream:
 
     def close(self) -> None:
         """Close after what was asked before has been sent as far as possible."""
-        self._closed = True
+        self._intake.stopped = True
         if self.deadline is not None:
             self.deadline.cancel()
         if self.socket is not None:
@@ -221,7 +199,7 @@ class SimStream:
 
     def abandon(self) -> None:
         """Be gone without a word."""
-        self._closed = True
+        self._intake.stopped = True
         if self.deadline is not None:
             self.deadline.cancel()
         if self.socket is not None:

@@ -79,7 +79,6 @@ class TcpSocket:
         self.crossed = False
         self.iss = isn
         self.irs = 0
-        self.origin_handle = 0
         self._clock = clock
         self._transmit = transmit
         self._forget = forget

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 
 from candidates.policy import Policy
-from ice_tcp.core.commands import Connect, Path, StreamId, TcpPath, UdpPath
+from ice_tcp.core.commands import Connect, LegId, OpenLeg, Path, RelayPath, StreamId, TcpPath, UdpPath
 
 TRANSACTION_INTERVAL = 0.005
 """Seconds between two new transactions of a process (RFC 8445 s14.2)."""
@@ -51,6 +51,7 @@ class AgentWatch:
         self._seen: set[bytes] = set()
         self._authenticated: set[Path] = set()
         self._asked: set[Path] = set()
+        self._spoken_on: set[LegId] = set()
         self._consent_due: Counter[Path] = Counter()
         self.consent_asked: list[tuple[float, bytes]] = []
         self._outstanding: dict[StreamId, str] = {}
@@ -105,6 +106,26 @@ class AgentWatch:
     def authenticated(self, path: Path) -> None:
         """An authenticated message came on this path."""
         self._authenticated.add(path)
+
+    # -- servers -----------------------------------------------------------------------------------------------
+
+    def opens_leg(self, command: OpenLeg, now: float) -> None:
+        """A conversation with a server begins: over a stream with a SYN, else with its first request."""
+        if command.transport.reliable:
+            self._process.transaction(f"{self.name} connects to the server {command.remote}", now)
+            self._spoken_on.add(command.leg)
+
+    def asks_server(self, leg: LegId, message: bytes, now: float) -> None:
+        """A message for a server left; those after the first make no new NAT binding."""
+        if message[0] & 0x01 or message[1] & 0x10 or message[8:20] in self._seen:
+            return
+        self._seen.add(message[8:20])
+        if leg not in self._spoken_on:
+            self._spoken_on.add(leg)
+            self._process.transaction(f"{self.name} asks a server on leg {leg}", now)
+
+    def leg_gone(self, leg: LegId) -> None:
+        self._spoken_on.discard(leg)
 
     # -- connections -------------------------------------------------------------------------------------------
 
@@ -170,4 +191,10 @@ def _attributes(message: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _words(path: Path) -> str:
-    return f"udp {path.socket} to {path.remote}" if isinstance(path, UdpPath) else f"stream {path.stream}"
+    match path:
+        case UdpPath(socket, remote):
+            return f"udp {socket} to {remote}"
+        case TcpPath(stream):
+            return f"stream {stream}"
+        case RelayPath(leg, remote):
+            return f"relay {leg} to {remote}"

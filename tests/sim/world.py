@@ -7,11 +7,14 @@ from random import Random
 
 from tests.sim.clock import Clock
 from tests.sim.host import Host
+from tests.sim.names import Names
 from tests.sim.nat import Nat, NatKind
 from tests.sim.network import Link, Observer, Realm
 from tests.sim.tcp import LINEAR_SYN_SCHEDULE
 
 WAN = "internet"
+WALL = 1_700_000_000.0
+"""Unix time when a world begins."""
 
 
 class World:
@@ -29,6 +32,7 @@ class World:
         self.observer: Observer | None = self._note if traced else None
         self.internet = self.realm(WAN)
         self.hosts: list[Host] = []
+        self.names = Names(self.clock)
         self.nats: list[Nat] = []
 
     def _note(self, who: str, what: str) -> None:
