@@ -100,7 +100,8 @@ class ServerReport:
     """What became of one thing that was asked of one server.
 
     ``server`` is its URI, ``leg`` and ``address`` how it was asked, from ``host``, for candidates of ``transport``.
-    ``found`` are the mapped or relayed addresses; ``failure`` is None for success.
+    ``found`` are the mapped or relayed addresses; ``failure`` is None for success. ``family``, 4 or 6, is there where
+    an allocation has no address of a family that was wanted, too.
     """
 
     server: str
@@ -111,6 +112,7 @@ class ServerReport:
     component: int | None = None
     transport: Transport | None = None
     tcptype: TcpType | None = None
+    family: int | None = None
     found: tuple[TransportAddress, ...] = ()
     failure: ServerFailure | None = None
 
@@ -119,7 +121,7 @@ class ServerReport:
         """Reports on the same subject replace each other."""
         return (
             *(self.server, self.purpose, self.leg, self.address, self.host),
-            *(self.component, self.transport, self.tcptype),
+            *(self.component, self.transport, self.tcptype, self.family),
         )
 
 

@@ -85,7 +85,6 @@ class Driver:
     """
 
     __slots__ = (
-        "_all_gone",
         "_clock",
         "_closing",
         "_core",
@@ -100,6 +99,7 @@ class Driver:
         "_precise",
         "_pumping",
         "_sockets",
+        "_something_gone",
         "_streams",
         "_timer",
         "_timer_at",
@@ -121,7 +121,7 @@ class Driver:
         self._streams: dict[StreamId, StreamPort] = {}
         self._legs: dict[LegId, Leg] = {}
         self._lingering: dict[Connection[Any], None] = {}
-        self._all_gone: asyncio.Future[None] | None = None
+        self._something_gone: asyncio.Event | None = None
         self._inputs: list[tuple[Callable[..., object], tuple[Any, ...]]] = []  # seldom more than one
         self._pumping = False
         self._closing = False
@@ -182,6 +182,11 @@ class Driver:
         self._timer = None if at is None else self._call_at(at)
         if before is not None:
             before.cancel()
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = None, None
 
     def _call_at(self, at: float) -> PreciseTimer | asyncio.TimerHandle:
         if self._precise is not None:
@@ -379,6 +384,7 @@ class Driver:
     def end_leg(self, leg: Leg) -> None:
         """The leg's number is dead from now on."""
         self._legs.pop(leg.id, None)
+        self._tell_closer()
         leg.end()
 
     def close_connection(self, connection: Connection[Any]) -> bool:
@@ -392,8 +398,11 @@ class Driver:
     def gone(self, connection: Connection[Any]) -> None:
         """A closed connection has delivered all it could."""
         self._lingering.pop(connection, None)
-        if not self._lingering and self._all_gone is not None and not self._all_gone.done():
-            self._all_gone.set_result(None)
+        self._tell_closer()
+
+    def _tell_closer(self) -> None:
+        if self._something_gone is not None:
+            self._something_gone.set()
 
     @property
     def core(self) -> Core:
@@ -431,14 +440,18 @@ class Driver:
     async def close(self) -> None:
         """Close the core and everything it opened; what was sent before is delivered as far as possible.
 
-        Cancelled, it closes at once.
+        Allocations are deleted first, which the core awaits for two seconds at most. Cancelled, it closes at once.
         """
         self._closing = True
         self.call(self._core.close)
         try:
-            if self._lingering:
-                self._all_gone = self._loop.create_future()
-                await self._all_gone
+            while self._lingering or self._legs:
+                self._something_gone = self._something_gone or asyncio.Event()
+                self._something_gone.clear()
+                await self._something_gone.wait()
         finally:
+            for leg in list(self._legs.values()):
+                leg.close()
             for connection in list(self._lingering):
                 connection.abort()
+            self._disarm()

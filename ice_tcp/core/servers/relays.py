@@ -192,7 +192,7 @@ class Relays:
         self._living.append(relay)
         self._report(relay, found=allocated.relayed)
         for family, failure in allocated.refused:
-            self._report(relay, failure=ServerFailure(failure.cause, f"IPv{family}: {failure.text}"))
+            self._report(relay, failure=failure, family=family)
         self._tell(relay, allocated.mapped, now)
         self._ask_for_next(race, relay, allocated, now)
         self._ended(now)
@@ -357,6 +357,7 @@ class Relays:
         self,
         relay: Relay,
         *,
+        family: int | None = None,
         found: tuple[TransportAddress, ...] = (),
         failure: ServerFailure | None = None,
     ) -> None:
@@ -366,6 +367,7 @@ class Relays:
             host=relay.host,
             component=relay.component,
             transport=relay.transport,
+            family=family,
             failure=failure,
             found=found,
         )

@@ -41,6 +41,7 @@ class Reports:
         component: int,
         transport: Transport,
         tcptype: TcpType | None = None,
+        family: int | None = None,
         failure: ServerFailure | None = None,
         found: tuple[TransportAddress, ...] = (),
     ) -> None:
@@ -51,6 +52,7 @@ class Reports:
                 component=component,
                 transport=transport,
                 tcptype=tcptype,
+                family=family,
                 found=found,
                 failure=failure,
             )
