@@ -310,7 +310,7 @@ class Agent:
         return self._core.server_reports()
 
     def mapping_behaviours(self) -> dict[tuple[Transport, str], MappingBehaviour]:
-        """How NATs map our ports, by transport and address of this host, where two servers showed it (RFC 5780 s4.3)."""
+        """How NATs map our ports, by transport and address of this host, where servers showed it (RFC 5780 s4.3)."""
         return self._core.mapping_behaviours()
 
     def stats(self) -> AgentStats:
