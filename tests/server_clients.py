@@ -40,8 +40,8 @@ PATIENCE = 10.0
 _ids = itertools.count()
 
 
-def make_certificate(directory: Path) -> tuple[Path, Path]:
-    """PEM files of a self-signed certificate for localhost, and of its key."""
+def make_certificate(directory: Path, lifetime: float = 1.0) -> tuple[Path, Path]:
+    """PEM files of a self-signed certificate for localhost, valid for so many days, and of its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -53,7 +53,7 @@ def make_certificate(directory: Path) -> tuple[Path, Path]:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=lifetime))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(key, hashes.SHA256())
     )

@@ -249,7 +249,8 @@ class StreamLeg(Leg):
 
     def stream_closed(self, connection: Connection[StreamLegPath]) -> None:
         connection.abort()
-        self._lost(Failure.CLOSED, "the server closed the connection")
+        unheard = self._path.first is None  # as a TLS server does to one that speaks plainly
+        self._lost(Failure.CLOSED, f"the server closed the connection{' without an answer' if unheard else ''}")
 
     def stream_failed(self, connection: Connection[StreamLegPath], failure: Failure) -> None:
         self._lost(failure, connection.problem)
@@ -263,7 +264,7 @@ class StreamLeg(Leg):
     # Leg
 
     def send(self, message: bytes) -> None:
-        if self._connection is not None:
+        if self._connection is not None and self._path.admitted:
             self._connection.send_stun(message)
 
     def close(self) -> None:

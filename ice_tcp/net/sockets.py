@@ -95,7 +95,7 @@ def socket_address(address: TransportAddress, scope: int = 0) -> SocketAddress:
 
 def check_families(host: str, remote: TransportAddress) -> None:
     """Raises NetworkError if no packet goes from ``host`` to ``remote``: IPv4 and IPv6 are two networks."""
-    if TransportAddress(host, 0).family != remote.family:
+    if remote.family not in (None, TransportAddress(host, 0).family):
         raise NetworkError(Failure.UNREACHABLE, f"{remote.host} cannot be reached from {host}")
 
 

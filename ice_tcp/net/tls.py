@@ -227,4 +227,5 @@ def reason(error: ssl.SSLError) -> str:
     if error.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"):
         return "the port does not speak TLS"
     text = error.reason or error.strerror or "no TLS"
-    return text.replace("_", " ").lower()
+    alert = text.partition("_ALERT_")[2]  # as in TLSV1_ALERT_PROTOCOL_VERSION
+    return (f"the server refuses: {alert}" if alert else text).replace("_", " ").lower()
