@@ -44,6 +44,9 @@ DRAIN_TIMEOUT = 40.0
 DELETE_TIMEOUT = 2.1
 """Seconds that an agent tries to delete its allocations when it closes."""
 ORPHAN_TIMEOUT = 150.0
+FORGOTTEN_TIMEOUT = 800.0
+"""Seconds until a server drops what a client left that could not say goodbye: a lifetime, and idle connections."""
+SILENT = (Fault.ADDRESS_GONE, Fault.NAT_REBOOT, Fault.PEER_VANISHES)
 
 
 @dataclass(slots=True)
@@ -283,6 +286,8 @@ class Run:
             if not peer.shell.dead:
                 check_closed(peer)
         self._for(ORPHAN_TIMEOUT)
+        if self._scenario.fault in SILENT or self._scenario.link.loss:
+            self._until(lambda: not any(server.in_use for server in self._servers), FORGOTTEN_TIMEOUT)
         for server in self._servers:
             check_unused(server)
             if server.is_up:
