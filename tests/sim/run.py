@@ -94,6 +94,7 @@ class Run:
         self._rng = Random(f"{scenario.seed}/faults")
         self._sessions: list[Session] = []
         self._held_since = 0.0
+        self._linger = LINGER + (DELETE_TIMEOUT if scenario.servers else 0.0)
 
     def all(self) -> None:
         self._sessions = build(self._scenario, self._world)
@@ -126,7 +127,7 @@ class Run:
         for peer in self._peers():
             self._clock.at(peer.side.starts_at, peer.start)
         self._until(lambda: all(concluded(peer) for peer in self._peers()), CONCLUSION_TIMEOUT)
-        self._for(LINGER)
+        self._for(self._linger)
         for session in self._sessions:
             check_outcome(session, self._result.outlook, self._scenario.components)
 
@@ -209,7 +210,7 @@ class Run:
             return
         if any(_reads_slowly(side) for side in self._scenario.sides):
             self._held_since = self._clock.now
-        self._for(LINGER)
+        self._for(self._linger)
         check_same_pair(session, self._scenario.components)
         check_released(session, self._scenario.components)
         check_held(session, self._held_since)
@@ -236,7 +237,7 @@ class Run:
             return
         back = self._until(lambda: all(each.state is AgentState.COMPLETED for each in session.peers), REOPEN_TIMEOUT)
         require(back, f"reopen: {_where(session)}")
-        self._for(LINGER)
+        self._for(self._linger)
         check_same_pair(session, self._scenario.components)
 
     def _lose_address(self, session: Session) -> None:
