@@ -41,17 +41,18 @@ def test_a_seed_is_deterministic() -> None:
     assert len(first.ladder) > 100
 
 
+MEASURED = [box for box in Box if box is not Box.UNSEEN]
 CONNECTS: dict[Box, dict[Box, bool]] = {
-    Box.FULL_CONE: dict.fromkeys(Box, True),
-    Box.ADDRESS_RESTRICTED: dict.fromkeys(Box, True),
-    Box.PORT_RESTRICTED: {box: box is not Box.SYMMETRIC for box in Box},
-    Box.SYMMETRIC: {box: box in (Box.OPEN, Box.FULL_CONE, Box.ADDRESS_RESTRICTED) for box in Box},
+    Box.FULL_CONE: dict.fromkeys(MEASURED, True),
+    Box.ADDRESS_RESTRICTED: dict.fromkeys(MEASURED, True),
+    Box.PORT_RESTRICTED: {box: box is not Box.SYMMETRIC for box in MEASURED},
+    Box.SYMMETRIC: {box: box in (Box.OPEN, Box.FULL_CONE, Box.ADDRESS_RESTRICTED) for box in MEASURED},
 }
 """The measured table "which NATs connect"."""
 
 
 class TestOracle:
-    @pytest.mark.parametrize("column", Box)
+    @pytest.mark.parametrize("column", MEASURED)
     @pytest.mark.parametrize("row", CONNECTS)
     def test_follows_the_measured_table(self, row: Box, column: Box) -> None:
         assert datagrams_pass(Barrier(row), Barrier(column)) is CONNECTS[row][column]

@@ -541,7 +541,7 @@ class TestRelayedConnections:
         mine, theirs = scene.shell.streams[STREAM].socket, peer.socket
         assert mine is not None
         assert theirs is not None
-        assert scene.server.splices[connection_of(mine)] == connection_of(theirs)
+        assert scene.server.splices == [(connection_of(mine), connection_of(theirs))]
         scene.do(Close(STREAM))
         scene.run()
         assert peer.ended

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tests.sim.shell import SimShell
 
 CHANNEL_HEADER_BYTES = 4
+CLOSE_TIMEOUT = 5.0
+"""Seconds that what waits may take before a connection is reset that is being closed."""
 SEND_INDICATION = b"\x00\x16"
 
 
@@ -242,12 +244,18 @@ class StreamLeg(SimLeg):
         self._stop_waiting()
         if self._is_open:
             self._pump()
+            self.shell.clock.after(CLOSE_TIMEOUT, self._give_up)
         elif self._intake.socket is not None:
             self._shut()
 
     def _shut(self) -> None:
         self.closed = True
         self._socket.close()
+
+    def _give_up(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._socket.abort()
 
     def abandon(self) -> None:
         self.closed = self._intake.stopped = True

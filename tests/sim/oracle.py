@@ -34,6 +34,7 @@ class Box(Enum):
     ADDRESS_RESTRICTED = "addr-restricted"
     PORT_RESTRICTED = "port-restricted, or not preserving"
     SYMMETRIC = "symmetric"
+    UNSEEN = "a NAT that the peer was told nothing of"
 
 
 # What the side of the row can do towards the side of the column, without prediction.
@@ -41,9 +42,10 @@ GETS_IN: Final[dict[Box, dict[Box, bool]]] = {
     row: {
         Box.OPEN: True,
         Box.FULL_CONE: True,
-        Box.ADDRESS_RESTRICTED: True,
-        Box.PORT_RESTRICTED: row is not Box.SYMMETRIC,
+        Box.ADDRESS_RESTRICTED: row is not Box.UNSEEN,
+        Box.PORT_RESTRICTED: row not in (Box.SYMMETRIC, Box.UNSEEN),
         Box.SYMMETRIC: False,
+        Box.UNSEEN: False,
     }
     for row in Box
 }
@@ -68,10 +70,14 @@ SYN_INTERVAL = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds of a round trip, and whether both sides begin within a few seconds."""
+    """Seconds of a round trip, and whether both sides begin within a few seconds.
+
+    ``hasty``: where a NAT maps by destination, a relay is preferred to the hope for what may have been lost.
+    """
 
     round_trip: float
     together: bool = True
+    hasty: bool = False
 
 
 def barrier(kinds: tuple[NatKind, ...]) -> Barrier:
@@ -120,7 +126,7 @@ def barriers(left: Place, right: Place, nats: dict[str, NatKind]) -> list[tuple[
 
 def _unknown(before: Barrier) -> Barrier:
     """Nobody was told the address that this side has here: it gets out, nobody gets in."""
-    return replace(before, box=Box.SYMMETRIC)
+    return replace(before, box=Box.UNSEEN)
 
 
 def datagrams_pass(left: Barrier, right: Barrier) -> bool:
@@ -158,20 +164,20 @@ def dials(source: Barrier, target: Barrier) -> bool:
 
 def outlook(scenario: Scenario, *, together: bool = True) -> Outlook:
     """What must become of the two agents; ``together`` tells that they begin within a few seconds."""
-    direct = _direct(scenario, together)
-    if direct is Outlook.DIRECT or not scenario.servers:
+    timing = Timing(4 * scenario.link.delay, together)
+    relayed = relays.outcome(scenario) if scenario.servers else False
+    if relayed is False:
+        return _direct(scenario, timing)
+    direct = _direct(scenario, replace(timing, hasty=scenario.link.loss > 0))
+    if direct is Outlook.DIRECT:
         return direct
-    relayed = relays.outcome(scenario)
     if relayed is None:
         return Outlook.PERHAPS
-    if direct is Outlook.NONE:
-        return Outlook.RELAY if relayed else Outlook.NONE
-    return Outlook.EITHER if relayed else Outlook.PERHAPS
+    return Outlook.RELAY if direct is Outlook.NONE else Outlook.EITHER
 
 
-def _direct(scenario: Scenario, together: bool) -> Outlook:
+def _direct(scenario: Scenario, timing: Timing) -> Outlook:
     best = Outlook.NONE
-    timing = Timing(4 * scenario.link.delay, together)
     left, right = scenario.sides
     if left.relay_only or right.relay_only:
         return best
@@ -201,6 +207,8 @@ def _ways(
         ways.append(Outlook.DIRECT)
     if Transport.TCP in left.transports and Transport.TCP in right.transports:
         ways += _tcp_ways(left, right, *told(Transport.TCP), timing)
+    if timing.hasty and any(before.box in (Box.SYMMETRIC, Box.UNSEEN) for before in between):
+        return [Outlook.PERHAPS if way is Outlook.DIRECT else way for way in ways]
     return ways
 
 

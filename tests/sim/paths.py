@@ -45,13 +45,11 @@ def _ends(peer: Peer, path: TcpPath) -> Ends:
     return connection_of(socket)
 
 
-def _continued(servers: list[SimServer], ends: Ends) -> list[Ends]:
-    """A connection, and those that servers spliced to it one after another."""
-    found = [ends]
+def _continued(servers: list[SimServer], ends: Ends) -> set[Ends]:
+    """A connection, and those that servers, two at most, spliced to it one after another."""
+    found = {ends}
     for _ in range(2):
-        found += [
-            server.splices[each] for server in servers for each in found if server.splices.get(each, each) not in found
-        ]
+        found.update(*(splice for server in servers for splice in server.splices if not found.isdisjoint(splice)))
     return found
 
 

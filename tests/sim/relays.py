@@ -97,11 +97,20 @@ def _families(scenario: Scenario, side: Side, transport: Transport) -> set[int]:
     return {
         family
         for place in side.places
-        for ask, kind, leg in _ways(scenario, side, place)
-        if ask.scheme.relays and not ask.wrong_password
+        for ask, asked, leg in _ways(scenario, side, place)
+        if ask.scheme.relays and not ask.wrong_password and (kind := _relaying(scenario, place, asked, leg)) is not None
         if (kind.udp_relay if transport is Transport.UDP else kind.tcp_relay and leg.reliable)
         for family in kind.families
     }
+
+
+def _relaying(scenario: Scenario, place: Place, asked: ServerKind, leg: LegTransport) -> ServerKind | None:
+    """The server that relays when this one is asked; another one where it redirects, to a plain IPv4 port."""
+    if asked.redirects_to is None:
+        return asked
+    kind = scenario.servers[asked.redirects_to]
+    reachable = all(not nat.only_ports for nat in _before(scenario, place)) and place.family == 4 and not leg.secure
+    return kind if reachable and kind.condition is Condition.RUNNING else None
 
 
 def _ways(scenario: Scenario, side: Side, place: Place) -> Iterator[tuple[Ask, ServerKind, LegTransport]]:

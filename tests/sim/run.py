@@ -44,6 +44,9 @@ DRAIN_TIMEOUT = 40.0
 DELETE_TIMEOUT = 2.1
 """Seconds that an agent tries to delete its allocations when it closes."""
 ORPHAN_TIMEOUT = 150.0
+FORGOTTEN_TIMEOUT = 800.0
+"""Seconds until a server drops what a client left that could not say goodbye: a lifetime, and idle connections."""
+SILENT = (Fault.ADDRESS_GONE, Fault.NAT_REBOOT, Fault.PEER_VANISHES)
 
 
 @dataclass(slots=True)
@@ -91,6 +94,7 @@ class Run:
         self._rng = Random(f"{scenario.seed}/faults")
         self._sessions: list[Session] = []
         self._held_since = 0.0
+        self._linger = LINGER + (DELETE_TIMEOUT if scenario.servers else 0.0)
 
     def all(self) -> None:
         self._sessions = build(self._scenario, self._world)
@@ -123,7 +127,7 @@ class Run:
         for peer in self._peers():
             self._clock.at(peer.side.starts_at, peer.start)
         self._until(lambda: all(concluded(peer) for peer in self._peers()), CONCLUSION_TIMEOUT)
-        self._for(LINGER)
+        self._for(self._linger)
         for session in self._sessions:
             check_outcome(session, self._result.outlook, self._scenario.components)
 
@@ -206,7 +210,7 @@ class Run:
             return
         if any(_reads_slowly(side) for side in self._scenario.sides):
             self._held_since = self._clock.now
-        self._for(LINGER)
+        self._for(self._linger)
         check_same_pair(session, self._scenario.components)
         check_released(session, self._scenario.components)
         check_held(session, self._held_since)
@@ -233,7 +237,7 @@ class Run:
             return
         back = self._until(lambda: all(each.state is AgentState.COMPLETED for each in session.peers), REOPEN_TIMEOUT)
         require(back, f"reopen: {_where(session)}")
-        self._for(LINGER)
+        self._for(self._linger)
         check_same_pair(session, self._scenario.components)
 
     def _lose_address(self, session: Session) -> None:
@@ -283,6 +287,8 @@ class Run:
             if not peer.shell.dead:
                 check_closed(peer)
         self._for(ORPHAN_TIMEOUT)
+        if self._scenario.fault in SILENT or self._scenario.link.loss:
+            self._until(lambda: not any(server.in_use for server in self._servers), FORGOTTEN_TIMEOUT)
         for server in self._servers:
             check_unused(server)
             if server.is_up:

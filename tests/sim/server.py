@@ -59,8 +59,8 @@ class SimServer:
         """The open relays by the core's numbers: a UDP socket's address, or a listener."""
         self.heard: dict[tuple[Endpoint, Endpoint], Origin] = {}
         """Who really sent what came to a UDP relay from an address."""
-        self.splices: dict[Ends, Ends] = {}
-        """Connections that were joined, both ways."""
+        self.splices: list[tuple[Ends, Ends]] = []
+        """Connections that were joined: a client's and a peer's."""
         self.refusals: list[tuple[int, int]] = []
         """Method and code of each error response."""
         self._listeners = listeners_of(options)
@@ -179,8 +179,7 @@ class SimServer:
         """Note which connection continues which."""
         assert client.socket is not None
         assert peer.socket is not None
-        one, other = connection_of(client.socket), connection_of(peer.socket)
-        self.splices[one], self.splices[other] = other, one
+        self.splices.append((connection_of(client.socket), connection_of(peer.socket)))
 
     def _peer_datagram(self, relay: int, data: bytes, source: Endpoint, origin: Origin | None) -> None:
         local = self.relays[relay]

@@ -73,7 +73,10 @@ class ServerGenerator(Generator):
         rng.shuffle(asks)
         relay_only = rng.random() < 0.12 and any(ask.scheme.relays for ask in asks)
         taken = side.taken if rng.random() < 0.3 else ()
-        return replace(side, asks=tuple(asks), relay_only=relay_only, taken=taken)
+        manners = side.manners
+        if manners.chunking == "bytes":
+            manners = replace(manners, read_delay=min(manners.read_delay, 0.002))  # or gathering takes too long
+        return replace(side, asks=tuple(asks), relay_only=relay_only, taken=taken, manners=manners)
 
     def _asks(self, name: str, kind: ServerKind) -> list[Ask]:
         family = self._weighted({None: 5, 4: 2})

@@ -12,6 +12,8 @@ from tests.sim.tls import Hello
 if TYPE_CHECKING:
     from tests.sim.server import SimServer
 
+CLOSE_TIMEOUT = 5.0
+"""Seconds that what waits may take before a connection is reset that is being closed."""
 PIPE_BYTES = 64 * 1024
 """What waits for one end of a pipe before no more is read from the other."""
 
@@ -60,6 +62,12 @@ class _End:
             return
         self._closing = True
         self._pump()
+        self.server.world.clock.after(CLOSE_TIMEOUT, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self.closed and self.socket is not None:
+            self.socket.abort()
+            self._shut()
 
     def _shut(self) -> None:
         self.closed = True
