@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from candidates.candidate import Candidate, CandidateType, InterfaceAddress, TcpType, Transport, TransportAddress
 from candidates.parameters import IceParameters
@@ -132,7 +132,7 @@ class Flight:
     """Something on its way; ``arrive`` is what happens there. A STUN message has ``data`` and the sender's ``path``."""
 
     at: float
-    sender: Node
+    sender: Far
     arrive: Callable[[], None]
     data: bytes | None = None
     path: Path | None = None
@@ -143,13 +143,27 @@ class Flight:
         return stun.decode(self.data)
 
 
+class Far(Protocol):
+    """What may be at the other end: a node, or a server."""
+
+    streams: dict[StreamId, Connection]
+
+    def take_syn(self, local: TransportAddress, remote: TransportAddress) -> StreamId | None: ...
+
+    def receive(self, path: Path, data: bytes) -> None: ...
+
+    def ends(self, stream: StreamId) -> None: ...
+
+    def fails(self, stream: StreamId, failure: Failure) -> None: ...
+
+
 @dataclass(slots=True)
 class Connection:
-    """A node's end of an open TCP connection; ``far`` is the other node's end, None if the test plays it."""
+    """A node's end of an open TCP connection; ``far`` is the other end, None if the test plays it."""
 
     local: TransportAddress
     remote: TransportAddress
-    far: tuple[Node, StreamId] | None = None
+    far: tuple[Far, StreamId] | None = None
 
 
 class Net:
@@ -195,18 +209,21 @@ class Net:
         end = self.now + seconds
         for _ in range(MOST_STEPS):
             flight = min(self.flying, key=lambda each: each.at, default=None) if not self.hold else None
-            timers = [(at, node) for node in self.nodes if (at := node.agent.next_timer()) is not None]
-            timer = min(timers, key=lambda each: each[0], default=None)
+            timer = min(self.timers(), key=lambda each: each[0], default=None)
             if flight is not None and flight.at <= end and (timer is None or flight.at <= timer[0]):
                 self.now = max(self.now, flight.at)
                 self.deliver(flight)
             elif timer is not None and timer[0] <= end:
                 self.now = max(self.now, timer[0])
-                timer[1].do(timer[1].agent.timer_expired)
+                timer[1]()
             else:
                 self.now = end
                 return
         raise AssertionError(f"a busy loop at {self.now}")
+
+    def timers(self) -> list[tuple[float, Callable[[], None]]]:
+        """What is due when."""
+        return [(at, node.expire) for node in self.nodes if (at := node.agent.next_timer()) is not None]
 
     def send(self, flight: Flight) -> None:
         if not self.loses(flight):
@@ -222,6 +239,19 @@ class Net:
 
     def node_at(self, host: str) -> Node | None:
         return next((node for node in self.nodes if host in node.hosts), None)
+
+    def target_of(self, remote: TransportAddress) -> Far | None:
+        """Who takes a SYN to this address."""
+        return self.node_at(remote.host)
+
+    def datagram(self, source: TransportAddress, remote: TransportAddress, data: bytes) -> None:
+        """A datagram arrives."""
+        target = self.node_at(remote.host)
+        if target is None:
+            return
+        for socket, local in list(target.sockets.items()):
+            if local == remote:
+                target.receive(UdpPath(socket, source), data)
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -265,6 +295,10 @@ class Node:
         result = give(self.net.now)
         self.drain()
         return result
+
+    def expire(self) -> None:
+        """A timer is due."""
+        self.do(self.agent.timer_expired)
 
     def gather(self, interface: str = "eth0") -> None:
         addresses = [InterfaceAddress(interface, host) for host in self.hosts]
@@ -318,8 +352,11 @@ class Node:
         connect = self.dialling.pop(stream)
         local = self.dialled_from[stream]
         self.streams[stream] = Connection(local, connect.remote)
-        self.do(lambda now: self.agent.stream_connected(stream, local, now))
+        self.stream_opens(stream, local)
         return stream
+
+    def stream_opens(self, stream: StreamId, local: TransportAddress) -> None:
+        self.do(lambda now: self.agent.stream_connected(stream, local, now))
 
     def fails(self, stream: StreamId, failure: Failure) -> None:
         """An attempt fails, or a connection breaks."""
@@ -465,18 +502,17 @@ class Node:
         self.ports += 1
         return address(host, self.ports)
 
+    def seen_as(self, local: TransportAddress, remote: TransportAddress, transport: Transport) -> TransportAddress:
+        """The address that ``remote`` sees: here no NAT is between."""
+        return local
+
     def _send_datagram(self, command: SendDatagram) -> None:
         path = UdpPath(command.socket, command.remote)
         self.sent.append(Sent(self.net.now, path, stun.decode(command.data), command.data))
-        source = self.sockets[command.socket]
+        source = self.seen_as(self.sockets[command.socket], command.remote, Transport.UDP)
 
         def arrive() -> None:
-            target = self.net.node_at(command.remote.host)
-            if target is None:
-                return
-            for socket, local in list(target.sockets.items()):
-                if local == command.remote:
-                    target.receive(UdpPath(socket, source), command.data)
+            self.net.datagram(source, command.remote, command.data)
 
         self.net.send(Flight(self.net.now + self.net.delay, self, arrive, command.data, path))
 
@@ -505,10 +541,10 @@ class Node:
         self.net.send(Flight(self.net.now + self.net.delay, self, lambda: self._syn_arrives(command, local)))
 
     def _syn_arrives(self, command: Connect, local: TransportAddress) -> None:
-        target = self.net.node_at(command.remote.host)
+        target = self.net.target_of(command.remote)
         if command.stream not in self.dialling or target is None:
             return
-        far: list[tuple[Node, StreamId]] = []
+        far: list[tuple[Far, StreamId]] = []
         failure = self.net.refuses(command)
 
         def answer() -> None:
@@ -519,12 +555,12 @@ class Node:
                 return
             del self.dialling[command.stream]
             self.streams[command.stream] = Connection(local, command.remote, far[0])
-            self.do(lambda now: self.agent.stream_connected(command.stream, local, now))
+            self.stream_opens(command.stream, local)
 
         # Before the target says anything on the new connection, so that it arrives after the answer.
         self.net.flying.append(Flight(self.net.now + self.net.delay, self, answer))
         if failure is None:
-            other = target.take_syn(command.remote, local)
+            other = target.take_syn(command.remote, self.seen_as(local, command.remote, Transport.TCP))
             if other is not None:
                 target.streams[other].far = (self, command.stream)
                 far.append((target, other))

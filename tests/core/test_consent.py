@@ -12,7 +12,7 @@ from ice_tcp.core.commands import Use
 from ice_tcp.core.events import AgentState, Role
 from ice_tcp.core.trace import ConsentChecked, ConsentRenewed
 from ice_tcp.core.verdicts import Verdict
-from tests.core.net import AWAY, UDP_ONLY, Flight, Net, Node, policy, tcp_candidate, tcp_only, udp_candidate
+from tests.core.net import AWAY, UDP_ONLY, Far, Flight, Net, Node, policy, tcp_candidate, tcp_only, udp_candidate
 from tests.core.peer import Peer
 
 TIMEOUT = UDP_ONLY.consent.timeout
@@ -188,7 +188,7 @@ def test_every_second_check_lost_does_no_harm() -> None:
     one, other = net.node(), net.node(Role.CONTROLLED, hosts=[AWAY], seed=2)
     net.meet(one, other)
     net.run(1)
-    seen: dict[Node, int] = {one: 0, other: 0}
+    seen: dict[Far, int] = {one: 0, other: 0}
 
     def loses(flight: Flight) -> bool:
         if flight.data is None or flight.message.message_class is not stun.MessageClass.REQUEST:
