@@ -98,8 +98,10 @@ class Agent:
 
     ``role`` is CONTROLLING for one side and CONTROLLED for the other; a conflict resolves itself. ``policy`` decides
     everything else, the default policy if None. ``components`` is 1..256. ``trace`` is called with ``(now, record)``
-    for what the agent does, and must not call the agent. Names of servers are resolved, in the event loop's
-    executor; names of candidates are not.
+    for what the agent does, and must not call the agent. ``credentials`` are ufrag and pwd until the first restart,
+    for signaling that has chosen them already; drawn at random if None. With ``awaits_end`` no failure is told before
+    the peer's end of candidates, however late it comes (RFC 8838 s8). Names of servers are resolved, in the event
+    loop's executor; names of candidates are not.
 
     Methods raise ConnectionClosed after `close`, ValueError and RuntimeError for misuse.
     """
@@ -110,7 +112,14 @@ class Agent:
     )
 
     def __init__(
-        self, role: Role, *, policy: Policy | None = None, components: int = 1, trace: TraceSink | None = None
+        self,
+        role: Role,
+        *,
+        policy: Policy | None = None,
+        components: int = 1,
+        trace: TraceSink | None = None,
+        credentials: tuple[str, str] | None = None,
+        awaits_end: bool = False,
     ) -> None:
         self._policy = policy or Policy.default()
         self._core, self._driver = open_session(
@@ -120,6 +129,8 @@ class Agent:
             components=components,
             trace=trace,
             on_event=self._happened,
+            credentials=credentials,
+            awaits_end=awaits_end,
         )
         self._components = self._driver.components
         self._changes = _Changes()
@@ -148,6 +159,10 @@ class Agent:
     def role(self) -> Role:
         return self._core.role
 
+    def set_role(self, role: Role) -> None:
+        """Take another role than the agent was made with, when signaling decides late; before `connect`."""
+        self._call(self._core.set_role, role)
+
     @property
     def local_parameters(self) -> IceParameters:
         """Credentials and options to send to the peer; new ones after `restart`."""
@@ -163,6 +178,11 @@ class Agent:
     def add_remote_candidate(self, candidate: Candidate) -> None:
         """Take a candidate of the peer, at any time. One that cannot be used is ignored and traced."""
         self._call(self._core.add_remote_candidate, candidate)
+
+    @property
+    def remote_candidates(self) -> tuple[Candidate, ...]:
+        """The peer's candidates that are used, those included that were learned from its checks (``prflx``)."""
+        return self._core.remote_candidates
 
     def end_of_candidates(self) -> None:
         """The peer has no more candidates (RFC 8838 s14)."""
@@ -217,6 +237,15 @@ class Agent:
         Raises ConnectError.
         """
         return await self._reach(AgentState.COMPLETED)
+
+    def select(self, local: Candidate, remote: Candidate) -> None:
+        """Use a UDP pair without any checks, towards a peer that does not speak ICE; instead of `connect`.
+
+        ``local`` is one of `local_candidates`. Once each component has its pair, the state is COMPLETED. Nothing but
+        data is sent to the peer. Raises ValueError for a pair that cannot be used so, RuntimeError when checks have
+        begun.
+        """
+        self._call(self._core.select, local, remote)
 
     async def restart(self) -> None:
         """Begin a new generation (RFC 8445 s9) and gather for it; data keeps flowing on the old path.

@@ -5,6 +5,7 @@ import gc
 import random
 import socket
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
@@ -389,6 +390,60 @@ def test_a_peer_that_vanishes_is_noticed() -> None:
                     break
             with pytest.raises(ConnectError):
                 await one.recv()
+
+    run(main())
+
+
+# For other interfaces
+
+
+def test_chosen_credentials_and_a_late_role() -> None:
+    async def main() -> None:
+        credentials = ("user", "a/password/of/+22+characters")
+        one = Agent(Role.CONTROLLED, policy=policy(UDP), credentials=credentials)
+        async with one, Agent(Role.CONTROLLED, policy=policy(UDP)) as two:
+            assert (one.local_parameters.ufrag, one.local_parameters.pwd) == credentials
+            one.set_role(Role.CONTROLLING)
+            await signal(one, two)
+            await asyncio.gather(one.connect(), two.connect())
+            assert (one.role, two.role) == (Role.CONTROLLING, Role.CONTROLLED)
+
+    run(main())
+
+
+def test_candidates_of_the_peer_are_listed_with_those_that_were_learned() -> None:
+    async def main() -> None:
+        async with agents(TCP + "tcp_types: [active, passive]\n") as (one, two):
+            await signal(one, two)
+            told = one.remote_candidates
+            assert {candidate.type for candidate in told} == {CandidateType.HOST}
+            await asyncio.gather(one.connect(), two.connect())
+            assert CandidateType.PRFLX in {
+                candidate.type for agent in (one, two) for candidate in agent.remote_candidates
+            }
+
+    run(main())
+
+
+def test_a_peer_without_ice_gets_data_and_nothing_else() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        async with Agent(Role.CONTROLLING, policy=policy(UDP)) as agent:
+            await agent.gather()
+            (local,) = [candidate async for candidate in agent.local_candidates()]
+            with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as plain:
+                plain.bind((HOST, 0))
+                plain.setblocking(False)
+                port = plain.getsockname()[1]
+                agent.select(local, replace(local, address=TransportAddress(HOST, port)))
+                assert agent.state is AgentState.COMPLETED
+                await agent.send(b"rtp")
+                data, source = await loop.sock_recvfrom(plain, 2048)
+                assert (data, source) == (b"rtp", (HOST, local.address.port))
+                await loop.sock_sendto(plain, b"back", source)
+                assert await agent.recv() == b"back"
+                with pytest.raises(BlockingIOError):
+                    plain.recv(2048)
 
     run(main())
 

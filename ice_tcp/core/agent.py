@@ -47,6 +47,8 @@ class Agent:
 
     ``rng`` must be ``random.SystemRandom()`` outside of tests: credentials and transaction ids come from it
     (RFC 7675 s8). ``pacer`` is shared by all agents of the process. ``policy.lite`` makes a lite agent.
+    ``credentials`` are ufrag and pwd of the first generation, drawn if None. With ``awaits_end`` the session does not
+    fail before the peer's end-of-candidates, however late that comes (RFC 8838 s8).
     """
 
     __slots__ = ("_components", "_context", "_session", "_strays")
@@ -60,12 +62,14 @@ class Agent:
         pacer: Pacer,
         components: int = 1,
         trace: TraceSink | None = None,
+        credentials: tuple[str, str] | None = None,
+        awaits_end: bool = False,
     ) -> None:
         if not 1 <= components <= 256:
             raise ValueError(f"components {components} is not from 1 to 256")
         self._context = Context(policy, rng, pacer, trace)
         self._components = components
-        self._session = Session(self._context, role, components)
+        self._session = Session(self._context, role, components, credentials, awaits_end=awaits_end)
         self._strays: list[Candidate] = []
 
     # -- what the application wants
@@ -121,6 +125,11 @@ class Agent:
         """After `close`: whether an allocation is still being deleted, for two seconds at most."""
         return self._session.gathering.servers.relays.closing
 
+    def set_role(self, role: Role, now: float) -> None:
+        """Take another role than the agent was made with; best before checks begin, or a role conflict follows."""
+        self._check_open()
+        self._session.set_role(role, now)
+
     def gather(self, addresses: Sequence[InterfaceAddress], now: float, servers: Sequence[Server] = ()) -> None:
         """Open sockets on these addresses, as the policy allows, and find candidates, with the help of ``servers``.
 
@@ -172,8 +181,7 @@ class Agent:
     def end_of_candidates(self, now: float) -> None:
         """The peer has no more candidates in this generation (RFC 8838 s14)."""
         self._check_open()
-        self._session.current.remote_done = True
-        self._session.settle(now)
+        self._session.remote_ended(now)
 
     def start_checks(self, now: float) -> None:
         """Begin connectivity checks, at once or as soon as the peer's parameters are known."""
@@ -184,6 +192,15 @@ class Agent:
         self._session.usage.begin()
         if self._session.current.remote is not None:
             self._session.begin_checks(now)
+
+    def select(self, local: Candidate, remote: Candidate, now: float) -> None:
+        """Use a UDP pair without any checks, towards a peer that does not speak ICE; instead of ``start_checks``.
+
+        ``local`` is one of ``local_candidates``. Raises ValueError for a pair that cannot be used so, RuntimeError
+        when checks have begun.
+        """
+        self._check_open()
+        self._session.select(local, remote, now)
 
     def restart(
         self,

@@ -76,6 +76,8 @@ class Consent:
 
     def start(self, now: float) -> None:
         """The check that made the path valid counts as the first consent (RFC 7675 s5.1)."""
+        if self._generation.unchecked:
+            return  # to a peer without ICE, nothing but data
         if self._context.policy.consent.enabled and not self._generation.local.lite:
             self._renew(now, by_request=False)
             self._schedule(now)

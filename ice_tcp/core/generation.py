@@ -26,12 +26,13 @@ _PWD_LENGTH = 24
 RemoteKey = tuple[int, Transport, TcpType | None, TransportAddress]
 
 
-def draw_parameters(context: Context) -> IceParameters:
+def draw_parameters(context: Context, credentials: tuple[str, str] | None = None) -> IceParameters:
     """Fresh credentials (RFC 8445 s5.3: at least 24 and 128 bits; these have 48 and 144), and what we announce."""
     policy = context.policy
+    ufrag, pwd = credentials or (_draw(context, _UFRAG_LENGTH), _draw(context, _PWD_LENGTH))
     return IceParameters(
-        ufrag=_draw(context, _UFRAG_LENGTH),
-        pwd=_draw(context, _PWD_LENGTH),
+        ufrag=ufrag,
+        pwd=pwd,
         options=("trickle", "ice2"),
         lite=policy.lite,
         # RFC 8839 s4.3.1: a lite agent sends no checks, and says nothing of their pace.
@@ -48,6 +49,7 @@ class Generation:
     """Everything that a restart replaces.
 
     ``remote`` is None until the peer's parameters are known; candidates may come before them (RFC 8445 s7.3).
+    ``unchecked`` says that the peer does not speak ICE, and that pairs are used without checks.
     """
 
     __slots__ = (
@@ -66,6 +68,7 @@ class Generation:
         "remote_candidates",
         "remote_done",
         "remote_key",
+        "unchecked",
         "username",
     )
 
@@ -77,13 +80,14 @@ class Generation:
         perform: Callable[[Generation, Pair, float], None],
         startable: Callable[[Pair], bool],
         remote_known: Callable[[Candidate, float], None],
+        credentials: tuple[str, str] | None = None,
     ) -> None:
         """``remote_known`` hears of each remote candidate that is kept."""
         self._context = context
         self._roles = roles
         self._remote_known = remote_known
         self.number = number
-        self.local = draw_parameters(context)
+        self.local = draw_parameters(context, credentials)
         self.local_key = IntegrityKey.short_term(self.local.pwd)
         self.remote: IceParameters | None = None
         self.remote_key: IntegrityKey | None = None
@@ -92,6 +96,7 @@ class Generation:
         self.remote_candidates: dict[RemoteKey, Candidate] = {}
         self.gathered = False
         self.failed = False
+        self.unchecked = False
         self.remote_done = False
         self._reflexive = 0
         self.checklist = CheckList(context, lambda pair, now: perform(self, pair, now), startable)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from candidates.candidate import Candidate, InterfaceAddress, Transport, TransportAddress
+from candidates.pairing import refusal
 from candidates.parameters import IceParameters
 from ice_tcp.core.binding import Binding, InboundCheck
 from ice_tcp.core.checks import Checks
@@ -43,6 +44,7 @@ class Session:
 
     __slots__ = (
         "_authenticated",
+        "_awaits_end",
         "_checks",
         "_components",
         "_context",
@@ -62,9 +64,18 @@ class Session:
         "usage",
     )
 
-    def __init__(self, context: Context, role: Role, components: int) -> None:
+    def __init__(
+        self,
+        context: Context,
+        role: Role,
+        components: int,
+        credentials: tuple[str, str] | None = None,
+        *,
+        awaits_end: bool = False,
+    ) -> None:
         self._context = context
         self._components = components
+        self._awaits_end = awaits_end
         self._patience: Timer | None = None
         self._release: Timer | None = None
         self._authenticated: set[Path] = set()
@@ -80,7 +91,7 @@ class Session:
         self.usage = Usage(context, self.transactions, components, self)
         self._recovery = Recovery(context, self.usage, self._path_given_up, self._drop)
         self.previous: Generation | None = None
-        self.current = self._new_generation(0)
+        self.current = self._new_generation(0, credentials)
 
     # -- generations
 
@@ -112,6 +123,22 @@ class Session:
             self.usage.begin()
         if addresses is not None or self.gathering.started:
             self.gathering.start(addresses, servers, now)
+
+    @property
+    def components(self) -> int:
+        """As many as both sides have, once the peer has told all its candidates (RFC 8445 s6.1.2.2)."""
+        generation = self.current
+        theirs = [candidate.component for candidate in generation.remote_candidates.values()]
+        return min(self._components, max(theirs)) if generation.remote_done and theirs else self._components
+
+    def remote_ended(self, now: float) -> None:
+        """The peer has no more candidates in this generation."""
+        self.current.remote_done = True
+        self.usage.components = self.components
+        self.usage.update()
+        if self.components < self._components and self._is_concluded():
+            self._release_at(now, now + self._context.policy.timeouts.patience)
+        self.settle(now)
 
     def set_remote(self, parameters: IceParameters, now: float) -> None:
         """The peer's parameters for the current generation, and what waited for them."""
@@ -151,6 +178,8 @@ class Session:
 
     def begin_checks(self, now: float) -> None:
         generation = self.current
+        if generation.unchecked:
+            return
         self.usage.begin()
         if self._patience is not None:
             self._patience.cancel()
@@ -172,6 +201,37 @@ class Session:
         if self.roles.role is not role:
             self.switch_role(now)
 
+    def set_role(self, role: Role, now: float) -> None:
+        """The application knows better than when it made the agent."""
+        if self.roles.role is not role:
+            self.roles.role = role
+            self._rerank(now)
+
+    # -- without checks
+
+    def select(self, local: Candidate, remote: Candidate, now: float) -> None:
+        """Use a pair towards a peer that does not speak ICE."""
+        generation = self.current
+        if generation.checklist.running:
+            raise RuntimeError("checks have begun, and select the pair")
+        known = next((each for each in generation.local_candidates if each.candidate == local), None)
+        if known is None:
+            raise ValueError("the local candidate is not one of this generation")
+        if local.transport is not Transport.UDP or refusal(local, remote) is not None:
+            raise ValueError("without checks only UDP candidates of one family and component pair")
+        pair = generation.triggered_pair(known.base, remote, now)
+        path = pair.path if pair is not None else None
+        if pair is None or path is None:
+            raise ValueError("there is no room for the pair")
+        generation.unchecked = self.started = True
+        self.usage.begin()
+        self._remote_known(remote, now)
+        self.authenticated(path)
+        generation.checklist.succeed(pair, now)
+        pair.nominated = True
+        self._nominations[generation].selected.pop(pair.component, None)
+        self._nominations[generation].valid(pair, now)
+
     # -- checks, ours and the peer's
 
     def is_authenticated(self, path: Path) -> bool:
@@ -188,6 +248,9 @@ class Session:
     def switch_role(self, now: float) -> None:
         """A role conflict was resolved against us."""
         self.roles.switch(now)
+        self._rerank(now)
+
+    def _rerank(self, now: float) -> None:
         for generation in self.generations():
             for pair in generation.checklist:
                 pair.nominating = False
@@ -266,8 +329,11 @@ class Session:
         if generation is not self.current:
             return
         self.usage.use(generation, pair, now)
-        if len(self._nominations[generation].selected) == self._components:
+        if self._is_concluded():
             self._release_at(now, now + self._context.policy.timeouts.patience)
+
+    def _is_concluded(self) -> bool:
+        return len(self._nominations[self.current].selected) >= self.components
 
     def request(self, generation: Generation, pair: Pair, transaction_id: bytes, *, nominating: bool) -> bytes:
         """Consent: the request to send."""
@@ -405,9 +471,10 @@ class Session:
 
     # -- inside
 
-    def _new_generation(self, number: int) -> Generation:
+    def _new_generation(self, number: int, credentials: tuple[str, str] | None = None) -> Generation:
         generation = Generation(
-            *(self._context, self.roles, number, self._checks.perform, self._checks.startable, self._remote_known)
+            *(self._context, self.roles, number, self._checks.perform, self._checks.startable, self._remote_known),
+            credentials,
         )
         self._nominations[generation] = Nomination(self._context, self.roles, generation, self, self._leans_on_relay)
         return generation
@@ -540,11 +607,13 @@ class Session:
     def _judge(self, now: float) -> None:
         """Fail, if a component has no pair left that could yet work, and patience is over or pointless."""
         generation = self.current
-        if not self.started or generation.remote is None or generation.failed:
+        if not self.started or generation.remote is None or generation.failed or generation.unchecked:
+            return
+        if self._awaits_end and not generation.remote_done:
             return
         hopeful = {pair.component for pair in generation.checklist if pair.alive or pair.state is PairState.SUCCEEDED}
         hopeful |= self._nominations[generation].selected.keys()  # a lost one of these is recovery's
-        if len(hopeful) == self._components or (self._patience is not None and not self._is_hopeless()):
+        if len(hopeful) >= self.components or (self._patience is not None and not self._is_hopeless()):
             return
         self._fail(self._cause(), now)
 

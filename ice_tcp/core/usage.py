@@ -21,12 +21,13 @@ class Usage:
     lost or silent; FAILED and CLOSED are set from outside, and only ``begin`` leads out of FAILED.
     """
 
-    __slots__ = ("_components", "_consents", "_context", "_in_doubt", "_keeper", "_transactions", "_used", "state")
+    __slots__ = ("_consents", "_context", "_in_doubt", "_keeper", "_transactions", "_used", "components", "state")
 
     def __init__(self, context: Context, transactions: Transactions, components: int, keeper: ConsentKeeper) -> None:
         self._context = context
         self._transactions = transactions
-        self._components = components
+        self.components = components
+        """How many must have a path."""
         self._keeper = keeper
         self._used: dict[int, SelectedPath] = {}
         self._consents: dict[int, Consent] = {}
@@ -45,7 +46,7 @@ class Usage:
     @property
     def carries_all(self) -> bool:
         """Every component has a path."""
-        return len(self._used) == self._components
+        return len(self._used) >= self.components
 
     def use(self, generation: Generation, pair: Pair, now: float) -> None:
         """Send the component's data on the pair's path."""

@@ -72,9 +72,20 @@ def open_session(
     components: int,
     trace: TraceSink | None,
     on_event: Callable[[Event], None],
+    credentials: tuple[str, str] | None = None,
+    awaits_end: bool = False,
 ) -> tuple[Agent, Driver]:
     """A core and its driver on the running event loop. Raises RuntimeError if there is no loop."""
-    core = Agent(role, policy, rng=rng, pacer=PACER, components=components, trace=trace)
+    core = Agent(
+        role,
+        policy,
+        rng=rng,
+        pacer=PACER,
+        components=components,
+        trace=trace,
+        credentials=credentials,
+        awaits_end=awaits_end,
+    )
     return core, Driver(core, components=components, limits=policy.limits, rng=rng, on_event=on_event)
 
 

@@ -188,8 +188,12 @@ class Net:
         seed: int = 1,
         pacer: Pacer | None = None,
         opens_sockets: bool = True,
+        credentials: tuple[str, str] | None = None,
+        awaits_end: bool = False,
     ) -> Node:
-        node = Node(self, role, policy, tuple(hosts), components, Random(seed), pacer or Pacer())
+        node = Node(
+            *(self, role, policy, tuple(hosts), components, Random(seed), pacer or Pacer(), credentials, awaits_end)
+        )
         node.opens_sockets = opens_sockets
         self.nodes.append(node)
         return node
@@ -265,6 +269,8 @@ class Node:
     components: int
     rng: Random
     pacer: Pacer
+    credentials: tuple[str, str] | None = None
+    awaits_end: bool = False
     agent: Agent = field(init=False)
     opens_sockets: bool = True
     trace: list[tuple[float, Record]] = field(default_factory=list)
@@ -286,6 +292,8 @@ class Node:
             pacer=self.pacer,
             components=self.components,
             trace=lambda now, record: self.trace.append((now, record)),
+            credentials=self.credentials,
+            awaits_end=self.awaits_end,
         )
 
     # -- inputs
