@@ -11,7 +11,7 @@ SECONDS ?= 60
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs bench sim interop interop-deps fuzz clean distclean
+.PHONY: help demo test lint types docs bench conformance sim interop interop-deps fuzz clean distclean
 
 help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ docs: $(READY)  ## Render the documents that are made from code: the policy refe
 
 bench: $(READY)  ## Measure against aioice and a bare asyncio protocol; fails below the floors
 	$(BIN)/python -m interop.bench --json bench.json $(ARGS)
+
+conformance: $(READY)  ## Test our agent and aioice against the RFCs; in real time: make conformance ARGS=--slow
+	@$(BIN)/ice-tcp conformance --target ice-tcp --target aioice $(ARGS)
 
 sim: $(READY)  ## Run the simulator over many seeds: make sim SEEDS=50000
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) $(ARGS)

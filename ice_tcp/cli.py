@@ -25,6 +25,7 @@ from ice_tcp.demo.receiver import run_receiver
 from ice_tcp.demo.sender import RECEIVER_COMMAND, Outcome, View, run_sender
 from ice_tcp.net.interfaces import host_addresses
 from ice_tcp.server.command import command as server_command
+from interop.conformance.command import command as conformance_command
 
 MAX_GENERATED_BYTES = 1 << 40
 
@@ -234,6 +235,7 @@ def _load_policy(path: Path) -> Policy:
     return load_policy(text, source=str(path), environ=os.environ, read_file=read_file)
 
 
+main.add_command(conformance_command)
 main.add_command(server_command)
 
 

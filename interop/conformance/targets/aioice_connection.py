@@ -1,0 +1,105 @@
+"""aioice as a target: an ICE agent for Python over UDP, and the reference that aiortc uses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from importlib.metadata import version
+from typing import TypeVar
+
+import aioice
+import aioice.ice
+
+from interop.conformance.target import Capability, Description, Setup, TargetError
+
+T = TypeVar("T")
+
+
+class AioiceTarget:
+    """``aioice.Connection``. Its timers are constants of a module, and so are not scaled."""
+
+    name = "aioice"
+    version = version("aioice")
+    capabilities = frozenset(
+        {
+            Capability.UDP,
+            Capability.COMPONENTS,
+            Capability.IPV6,
+            Capability.LITE_PEER,
+            Capability.TRICKLE,
+        }
+    )
+    deviations: Mapping[str, str] = {}
+
+    async def create(self, setup: Setup) -> AioiceAgent:
+        return AioiceAgent(setup)
+
+    async def close(self) -> None:
+        pass
+
+
+class AioiceAgent:
+    """See `interop.conformance.target.TargetAgent`."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._host = setup.host
+        self._connection = aioice.Connection(ice_controlling=setup.controlling, components=setup.components)
+        self._inboxes: dict[int, asyncio.Queue[bytes]] = {n: asyncio.Queue() for n in range(1, setup.components + 1)}
+
+    async def gather(self) -> Description:
+        # It leaves out loopback addresses by itself. It asks for them before it waits for anything.
+        aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: [self._host]  # noqa: ARG005 - its caller names them
+        await self._connection.gather_candidates()
+        candidates = tuple(f"candidate:{each.to_sdp()}" for each in self._connection.local_candidates)
+        return Description(self._connection.local_username, self._connection.local_password, candidates=candidates)
+
+    async def set_remote(self, description: Description) -> None:
+        self._connection.remote_username = description.ufrag
+        self._connection.remote_password = description.pwd
+        self._connection.remote_is_lite = description.lite
+
+    async def add_remote_candidate(self, line: str) -> None:
+        try:
+            candidate = aioice.Candidate.from_sdp(line.removeprefix("candidate:"))
+        except ValueError:
+            return
+        # ValueError says that it is of no use, or that it comes too late.
+        try:
+            await self._connection.add_remote_candidate(candidate)
+        except ValueError:
+            return
+
+    async def end_of_candidates(self) -> None:
+        await self._connection.add_remote_candidate(None)
+
+    async def connect(self) -> None:
+        await _told(self._connection.connect())
+
+    async def send(self, data: bytes, component: int) -> None:
+        await _told(self._connection.sendto(data, component))
+
+    async def receive(self, component: int) -> bytes:
+        inbox = self._inboxes[component]
+        while inbox.empty():
+            data, came_to = await _told(self._connection.recvfrom())
+            self._inboxes[came_to].put_nowait(data)
+        return inbox.get_nowait()
+
+    async def selected_pair(self, component: int) -> tuple[str, str] | None:
+        pair = self._connection._nominated.get(component)  # noqa: SLF001 - it has no public name
+        if pair is None:
+            return None
+        return f"candidate:{pair.local_candidate.to_sdp()}", f"candidate:{pair.remote_candidate.to_sdp()}"
+
+    async def restart(self) -> Description:
+        raise TargetError("aioice cannot restart")
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+
+async def _told(doing: Awaitable[T]) -> T:
+    try:
+        return await doing
+    except ConnectionError as error:
+        raise TargetError(str(error)) from error

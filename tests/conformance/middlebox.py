@@ -1,0 +1,73 @@
+"""A box between the peer and the agent under test that breaks one rule for it: the cheapest of all bad agents.
+
+A box sees every packet both ways, knows both passwords, and may drop, change, double or invent: for the case, what
+comes out of it is what the agent does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from interop.conformance.case import Case
+from interop.conformance.stun import Attr, Draft, Kind, Message
+from interop.conformance.trial import Trial
+from interop.conformance.wire import Channel, Packet, Wire, message_in
+
+SEALS = (Attr.MESSAGE_INTEGRITY, Attr.MESSAGE_INTEGRITY_SHA256, Attr.FINGERPRINT)
+
+
+class Middlebox(Wire):
+    """Override `from_agent` and `to_agent`; by default all passes."""
+
+    patience = 1.0
+
+    def __init__(self, trial: Trial) -> None:
+        super().__init__()
+        self.trial = trial
+
+    def from_agent(self, packet: Packet) -> Iterable[bytes]:
+        return (packet.data,)
+
+    def to_agent(self, channel: Channel, data: bytes) -> Iterable[bytes]:
+        return (data,)
+
+    def arriving(self, channel: Channel, packet: Packet) -> Iterable[Packet]:
+        return [replace(packet, data=data, message=message_in(data)) for data in self.from_agent(packet)]
+
+    def leaving(self, channel: Channel, data: bytes) -> Iterable[bytes]:
+        return self.to_agent(channel, data)
+
+    # -- what boxes do to messages
+
+    def password(self, message: Message, *, of_agent: bool) -> str:
+        """Whose password protects a message that the agent, or the peer, sent."""
+        is_request = message.kind in (Kind.REQUEST, Kind.INDICATION)
+        return self.trial.peer.pwd if is_request is of_agent else self.trial.told.pwd
+
+    def resealed(self, message: Message, attributes: Iterable[tuple[int, bytes]], *, of_agent: bool = True) -> Draft:
+        """The message with other attributes, and with the integrity and the fingerprint that it had."""
+        draft = Draft(message.kind, message.transaction_id, method=message.method)
+        for type_, value in attributes:
+            draft.add(type_, value)
+        password = self.password(message, of_agent=of_agent)
+        if message.has(Attr.MESSAGE_INTEGRITY):
+            draft.integrity(password)
+        if message.has(Attr.MESSAGE_INTEGRITY_SHA256):
+            draft.integrity_sha256(password)
+        return draft.fingerprint() if message.has(Attr.FINGERPRINT) else draft
+
+
+def plain(message: Message) -> list[tuple[int, bytes]]:
+    """The attributes without the seals."""
+    return [(each.type, each.value) for each in message.attributes if each.type not in SEALS]
+
+
+def behind(box: Callable[[Trial], Middlebox], case: Case) -> Case:
+    """The case with the agent behind a box."""
+
+    async def run(trial: Trial) -> str | None:
+        trial.wire = trial.peer.wire = box(trial)
+        return await case.run(trial)
+
+    return replace(case, run=run)
