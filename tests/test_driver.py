@@ -36,6 +36,7 @@ from ice_tcp.core.commands import (
 from ice_tcp.core.events import AgentState, Event, Role, StateChanged
 from ice_tcp.driver import PACER, Driver, open_session
 from ice_tcp.errors import NoPathError
+from ice_tcp.net.resolve import Resolver
 from ice_tcp.net.sockets import bind_udp
 from tests.loops import Runner, on_loop, run
 from tests.test_asyncio_net import HOST, ONE_TURN, accept, address_of, plain_listener, read_packets, reset
@@ -144,7 +145,7 @@ class ScriptedCore:
 class Session:
     """A driver with its scripted core."""
 
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, resolver: Resolver | None = None, **limits: int) -> None:
         self.core = ScriptedCore()
         self.events: list[Event] = []
         self.driver = Driver(
@@ -153,6 +154,7 @@ class Session:
             limits=Limits(**limits),
             rng=random.Random(1),
             on_event=self.events.append,
+            resolver=resolver,
         )
         self.component = self.driver.components[1]
 
@@ -189,7 +191,7 @@ class Session:
 
 @asynccontextmanager
 async def session(**limits: int) -> AsyncIterator[Session]:
-    opened = Session(**limits)
+    opened = Session(None, **limits)
     try:
         yield opened
     finally:

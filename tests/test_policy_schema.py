@@ -49,8 +49,8 @@ def test_the_servers_in_the_comments_of_default_yaml_load() -> None:
     text = text.replace("/run/secrets/turn-user", "/run/secrets/turn")
     text = text.replace("/run/secrets/turn-password", "/run/secrets/turn")
     assert [str(server.url) for server in load(text).servers] == [
-        "stun:stun.example.org:3478",
-        "turn:turn.example.org:3478?transport=tcp",
+        "stun:stun.example.org",
+        "turn:turn.example.org?transport=tcp",
         "turns:[2001:db8::7]:443?transport=tcp",
     ]
 

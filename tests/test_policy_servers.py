@@ -40,7 +40,8 @@ SECRET = "Tr0ub4dor"
 )
 def test_server_uris(text: str, secure: bool, host: str, port: int, transport: Transport | None) -> None:
     uri = parse_server_uri(text)
-    assert uri == ServerUri(Scheme(text.partition(":")[0].lower()), TransportAddress(host, port), transport)
+    scheme, address = Scheme(text.partition(":")[0].lower()), TransportAddress(host, port)
+    assert uri == ServerUri(scheme, address, transport, has_port=f":{port}" in text)
     assert uri.scheme.secure is secure
     assert parse_server_uri(str(uri)) == uri
 

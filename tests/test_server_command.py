@@ -94,7 +94,7 @@ def test_a_taken_port_is_said() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         port = str(sock.getsockname()[1])
-        assert "ports-taken" in refusal("--listen", "127.0.0.1", "--port", port)
+        assert "ports taken" in refusal("--listen", "127.0.0.1", "--port", port)
 
 
 def test_urls_are_those_of_the_policy() -> None:

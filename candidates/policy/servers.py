@@ -51,17 +51,20 @@ class ServerUri:
     """A STUN or TURN server: ``address`` may hold a name, which the shell resolves.
 
     ``transport`` is that of the leg to the server, not of a candidate; None where the URI leaves it open:
-    then every transport of the policy is tried.
+    then every transport of the policy is tried. ``has_port`` tells whether the URI names the port; else DNS may
+    know another (RFC 8489 s8, RFC 5928), and that of ``address`` is the default.
     """
 
     scheme: Scheme
     address: TransportAddress
     transport: Transport | None = None
+    has_port: bool = True
 
     def __str__(self) -> str:
-        """The URI as it was configured, port always given."""
+        """The URI as it was configured."""
         query = f"?transport={self.transport}" if self.transport and self.scheme.relays else ""
-        return f"{self.scheme}:{self.address}{query}"
+        address = str(self.address) if self.has_port else str(self.address).rpartition(":")[0]
+        return f"{self.scheme}:{address}{query}"
 
 
 # RFC 7064 s3.1, RFC 7065 s3.1. No generic URI parser may be used; userinfo and paths do not exist.
@@ -102,7 +105,8 @@ def parse_server_uri(text: str) -> ServerUri:
         raise wrong(str(error), _URI_SHAPE) from None
     if match["literal"] and address.family != 6:
         raise wrong(f"{match['literal']!r} is not an IPv6 address", "only IPv6 addresses stand in brackets")
-    return ServerUri(scheme, address, _server_transport(scheme, match["transport"]))
+    transport = _server_transport(scheme, match["transport"])
+    return ServerUri(scheme, address, transport, has_port=bool(match["port"]))
 
 
 def _server_transport(scheme: Scheme, text: str | None) -> Transport | None:
