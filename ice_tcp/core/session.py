@@ -501,7 +501,7 @@ class Session:
         Not where one is on its way that the network cannot have lost: on the same connection, or within one Ta.
         """
         if pair.state is PairState.SUCCEEDED:
-            return False
+            return self._recovery.awaits(pair)
         if pair.state is not PairState.IN_PROGRESS or pair.transaction is None:
             return True
         return not pair.is_tcp and now - pair.transaction.last_sent_at >= generation.checklist.ta
