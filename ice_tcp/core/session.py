@@ -554,7 +554,8 @@ class Session:
         for generation in self.generations():
             for pair in list(generation.checklist):
                 if pair.stream is stream:
-                    self._lose_pair(generation, pair, verdict, now)
+                    if not self._checks.knocks_again(generation, pair, verdict, now):
+                        self._lose_pair(generation, pair, verdict, now)
                 elif verdict is Verdict.NOT_STUN and not stream.accepted and pair.remote.address == stream.remote:
                     # RFC 6544 s7.1: whatever is there, it is not the peer.
                     self._checks.abandon(pair)
