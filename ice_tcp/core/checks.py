@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from candidates.candidate import TransportAddress
+from candidates.candidate import CandidateType, TransportAddress
 from ice_tcp import stun
 from ice_tcp.core.commands import Path, TcpPath
 from ice_tcp.core.context import Context
@@ -19,6 +19,9 @@ from ice_tcp.core.transaction import Transaction, Transactions
 from ice_tcp.core.verdicts import Verdict
 
 _ROLE_CONFLICT = 487
+_TURNED_AWAY = (Verdict.RESET, Verdict.CLOSED)
+_KNOCKS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Seconds until the next try at a relay that turned us away: signaling takes about so long."""
 _ERROR_VERDICTS = {400: Verdict.BAD_REQUEST, 401: Verdict.UNAUTHORIZED, 420: Verdict.UNKNOWN_ATTRIBUTE}
 
 
@@ -99,6 +102,28 @@ class Checks:
             self._transactions.cancel(pair.transaction)
             pair.transaction = None
 
+    def knocks_again(self, generation: Generation, pair: Pair, verdict: Verdict, now: float) -> bool:
+        """Whether a pair that lost its connection, or could not get one, has another try: nothing is lost yet.
+
+        A relay of TCP turns away whom its owner has not let in (RFC 6062 s5.3), and we may have heard of it before
+        the owner heard of us (docs/deviations.md).
+        """
+        may_change = pair.remote.type is CandidateType.RELAY and verdict in _TURNED_AWAY
+        if not (may_change and pair.dials and pair.state is PairState.IN_PROGRESS and pair.knocks < len(_KNOCKS)):
+            return False
+        if pair.transaction is not None:
+            self._transactions.forget(pair.transaction)
+        pair.stream = pair.transaction = None
+
+        def knock(at: float) -> None:
+            idle = pair.state is PairState.IN_PROGRESS and pair.stream is None and pair.dial is None
+            if idle and generation.checklist.get(pair.key) is pair:
+                generation.checklist.trigger(pair, at, at_once=False)
+
+        self._context.timers.set(now + _KNOCKS[pair.knocks], knock)
+        pair.knocks += 1
+        return True
+
     def _dial(self, generation: Generation, pair: Pair, now: float) -> None:
         def opened(_dial: Dial, stream: Stream, at: float) -> None:
             pair.dial = None
@@ -109,7 +134,8 @@ class Checks:
 
         def failed(_dial: Dial, verdict: Verdict, at: float) -> None:
             pair.dial = None
-            self._fail(generation, pair, verdict, at)
+            if not self.knocks_again(generation, pair, verdict, at):
+                self._fail(generation, pair, verdict, at)
 
         pair.dial = self._connections.dial(pair.id, pair.base, pair.remote.address, opened, failed, now)
 

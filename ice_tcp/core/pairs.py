@@ -59,6 +59,7 @@ class Pair:
         "foundation",
         "id",
         "key",
+        "knocks",
         "local",
         "nominated",
         "nominating",
@@ -91,6 +92,8 @@ class Pair:
         self.dial: Dial | None = None
         self.stream: Stream | None = None
         self.seen: Candidate | None = None
+        self.knocks = 0
+        """How often the peer's relay has turned us away."""
         self.nominating = False
         """Our next or current check carries USE-CANDIDATE."""
         self.requested = False

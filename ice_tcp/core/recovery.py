@@ -84,6 +84,11 @@ class Recovery:
     def is_lost(self, component: int) -> bool:
         return component in self._losses
 
+    def awaits(self, pair: Pair) -> bool:
+        """Whether this very pair is waited for: the peer may dial from the same port again, as relays do."""
+        loss = self._losses.get(pair.component)
+        return loss is not None and loss.pair is pair
+
     def retry(self, generation: Generation, pair: Pair, now: float) -> bool:
         """A check failed: if it was to reopen a lost path, it is tried again, and True is returned."""
         loss = self._losses.get(pair.component)

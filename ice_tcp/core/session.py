@@ -501,7 +501,7 @@ class Session:
         Not where one is on its way that the network cannot have lost: on the same connection, or within one Ta.
         """
         if pair.state is PairState.SUCCEEDED:
-            return False
+            return self._recovery.awaits(pair)
         if pair.state is not PairState.IN_PROGRESS or pair.transaction is None:
             return True
         return not pair.is_tcp and now - pair.transaction.last_sent_at >= generation.checklist.ta
@@ -554,7 +554,8 @@ class Session:
         for generation in self.generations():
             for pair in list(generation.checklist):
                 if pair.stream is stream:
-                    self._lose_pair(generation, pair, verdict, now)
+                    if not self._checks.knocks_again(generation, pair, verdict, now):
+                        self._lose_pair(generation, pair, verdict, now)
                 elif verdict is Verdict.NOT_STUN and not stream.accepted and pair.remote.address == stream.remote:
                     # RFC 6544 s7.1: whatever is there, it is not the peer.
                     self._checks.abandon(pair)

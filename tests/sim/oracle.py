@@ -72,7 +72,7 @@ SYN_INTERVAL = 1.0
 class Timing:
     """Seconds of a round trip, and whether both sides begin within a few seconds.
 
-    ``hasty``: where a NAT maps by destination, a relay is preferred to the hope for what may have been lost.
+    ``hasty``: where a NAT maps by destination, a relay is not kept waiting for long.
     """
 
     round_trip: float
@@ -168,7 +168,7 @@ def outlook(scenario: Scenario, *, together: bool = True) -> Outlook:
     relayed = relays.outcome(scenario) if scenario.servers else False
     if relayed is False:
         return _direct(scenario, timing)
-    direct = _direct(scenario, replace(timing, hasty=scenario.link.loss > 0))
+    direct = _direct(scenario, replace(timing, hasty=True))
     if direct is Outlook.DIRECT:
         return direct
     if relayed is None:
@@ -207,7 +207,10 @@ def _ways(
         ways.append(Outlook.DIRECT)
     if Transport.TCP in left.transports and Transport.TCP in right.transports:
         ways += _tcp_ways(left, right, *told(Transport.TCP), timing)
-    if timing.hasty and any(before.box in (Box.SYMMETRIC, Box.UNSEEN) for before in between):
+    dependent = any(
+        before.box in (Box.SYMMETRIC, Box.UNSEEN) for before in (*told(Transport.UDP), *told(Transport.TCP))
+    )
+    if timing.hasty and dependent:
         return [Outlook.PERHAPS if way is Outlook.DIRECT else way for way in ways]
     return ways
 

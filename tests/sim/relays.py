@@ -105,11 +105,11 @@ def _families(scenario: Scenario, side: Side, transport: Transport) -> set[int]:
 
 
 def _relaying(scenario: Scenario, place: Place, asked: ServerKind, leg: LegTransport) -> ServerKind | None:
-    """The server that relays when this one is asked; another one where it redirects, to a plain IPv4 port."""
-    if asked.redirects_to is None:
+    """The server that relays when this one is asked: where it redirects, over IPv4 and to a plain port, another one."""
+    if asked.redirects_to is None or place.family == 6:
         return asked
     kind = scenario.servers[asked.redirects_to]
-    reachable = all(not nat.only_ports for nat in _before(scenario, place)) and place.family == 4 and not leg.secure
+    reachable = all(not nat.only_ports for nat in _before(scenario, place)) and not leg.secure
     return kind if reachable and kind.condition is Condition.RUNNING else None
 
 

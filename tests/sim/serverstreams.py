@@ -156,6 +156,8 @@ class ClientEnd(_End):
         peer.write(self._splitter.detach())
         self.pipe()
         peer.pipe()
+        if peer.closed:  # it went before the client came
+            self.close()
 
     def _shut(self) -> None:
         super()._shut()
