@@ -53,6 +53,7 @@ class Gathering:
         "_found",
         "_foundations",
         "_pending",
+        "_running",
         "servers",
     )
 
@@ -73,6 +74,7 @@ class Gathering:
         self._bases: list[Base] = []
         self._pending: set[int] = set()
         self._deadline: Timer | None = None
+        self._running = False
         self.servers = Servers(context, components, relay_user, self._foundations, found, self._end_if_done)
 
     @property
@@ -88,6 +90,7 @@ class Gathering:
         """Gather for a generation; None: from the addresses or servers of last time. Open bases are used again."""
         if addresses is not None:
             self._addresses = tuple(addresses)
+        self._running = True
         before = tuple(self._bases)
         ranked = rank_addresses(self._usable(now))
         outward = sorted(ranked, key=lambda address: not address.default_route)
@@ -103,8 +106,9 @@ class Gathering:
         for base in self._bases:
             if base.handle is None and base not in before:
                 self._tell(base, now)
-        if self._pending or self.servers.pending:
-            self._deadline = self._context.timers.set(now + self._context.policy.timeouts.gather, self._give_up)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self._context.timers.set(now + self._context.policy.timeouts.gather, self._give_up)
         self._end_if_done(now)
 
     def opened(self, handle: SocketId | ListenerId, address: TransportAddress, now: float) -> None:
@@ -141,11 +145,11 @@ class Gathering:
         """ICE has concluded: close what no selected pair needs (RFC 8445 s8.3, RFC 6544 s11.2)."""
         self.servers.conclude(kept, now)
         self._close(base for base in list(self._bases) if base not in kept)
+        self._end_if_done(now)
 
     def close(self, now: float) -> None:
         """Close everything; allocations are deleted meanwhile (`Relays.closing`)."""
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self._end()
         self.conclude((), now)
 
     def _close(self, bases: Iterable[Base]) -> None:
@@ -226,12 +230,15 @@ class Gathering:
         self._end_if_done(now)
 
     def _end_if_done(self, now: float) -> None:
-        if self._pending or self.servers.pending:
-            return
+        if self._running and not self._pending and not self.servers.pending:
+            self._end()
+            self._done(now)
+
+    def _end(self) -> None:
+        self._running = False
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        self._done(now)
 
 
 def _matching(bases: Iterable[Base], component: int, host: str, kind: Kind) -> Base | None:

@@ -178,7 +178,7 @@ class Generation:
         pair = self.checklist.get(key_of(base, remote))
         if pair is not None:
             return pair
-        local = next((each for each in self.local_candidates if each.base is base), None)
+        local = self._of_base(base)
         if local is None:
             return None
         pair = self._new_pair(local, remote)
@@ -225,8 +225,9 @@ class Generation:
         if self.local.lite and not self.both_lite:
             # A lite agent checks nothing; its pairs come from the peer's checks (RFC 8445 s7.3.2).
             return
-        if remote.type is CandidateType.PRFLX or local.candidate.address != local.base.address:
-            # Peer-reflexive ones pair only where they were seen (RFC 8445 s7.3.1.3), reflexive ones through their base.
+        if remote.type is CandidateType.PRFLX or local is not self._of_base(local.base):
+            # Peer-reflexive ones pair only where they were seen (RFC 8445 s7.3.1.3), reflexive ones through their base,
+            # which is the host candidate unless the policy keeps none.
             return
         if remote.component in self.checklist.concluded:
             return
@@ -236,6 +237,10 @@ class Generation:
             self._ignore(remote, Verdict.SELF_CONNECT.value, now)
             return
         self.checklist.add(self._new_pair(local, remote), now)
+
+    def _of_base(self, base: Base) -> LocalCandidate | None:
+        """The local candidate of the pairs that check from ``base``."""
+        return next((each for each in self.local_candidates if each.base is base), None)
 
     def _new_pair(self, local: LocalCandidate, remote: Candidate) -> Pair:
         return Pair(self._context.issue(), local, remote, controlling=self._roles.controlling)

@@ -101,6 +101,12 @@ class Nomination:
                 self._choices.use(self._generation, best, now)
         self.consider(component, now)
 
+    def lost(self, pair: Pair, now: float) -> None:
+        """As `failed`, even if the pair was nominated."""
+        if self.selected.get(pair.component) is pair:
+            del self.selected[pair.component]
+        self.failed(pair, now)
+
     def consider(self, component: int, now: float) -> None:
         """Nominate, if we are to and it is time."""
         if not self._roles.controlling or component in self.selected:

@@ -114,9 +114,7 @@ class Session:
             self._quiet(old)
         else:
             self._retire(old)
-        for timer in (self._release, self._patience):
-            if timer is not None:
-                timer.cancel()
+        self._stop_timers()
         self.current = self._new_generation(old.number + 1)
         self._context.events.append(Restarted(self.current.local, self.current.number))
         if self.started:
@@ -164,9 +162,10 @@ class Session:
             self._retire(generation)
         for stream in self.connections:
             self.connections.close(stream, Verdict.CLOSED, now)
-        self._context.timers.clear()
+        self._stop_timers()
         self.gathering.close(now)
         self.usage.end(AgentState.CLOSED, None)
+        self.transactions.clear()
 
     def socket_lost(self, base: Base, verdict: Verdict, now: float) -> None:
         """A base is gone, and its candidates with it. Connections that it opened or accepted live on."""
@@ -390,25 +389,31 @@ class Session:
                     self._lose_pair(generation, pair, Verdict.NO_PERMISSION, now)
 
     def relay_lost(self, bases: tuple[Base, ...], now: float) -> None:
-        """A relay is gone. If it carried data, restart to find another path (RFC 6544 s11.2)."""
-        generation = self.current
-        nomination = self._nominations[generation]
-        in_use = {*nomination.used.values(), *nomination.selected.values()}
-        for each in self.generations():
-            each.local_candidates = [local for local in each.local_candidates if local.base not in bases]
-        if self.started and any(pair.base in bases for pair in in_use):
-            for pair in in_use:
-                used = self.usage.path(pair.component)
-                if pair.base in bases and used is not None and used.path == pair.path:
-                    self.usage.lose(pair.component, Verdict.RELAY_LOST)
-            self.restart(None, None, now)
-            self._patience = self._context.timers.set(
-                now + self._context.policy.timeouts.patience, self._lose_patience_with_peer
-            )
-        for each in self.generations():
-            for pair in list(each.checklist):
-                if pair.base in bases and pair.state is not PairState.FAILED:
-                    self._lose_pair(each, pair, Verdict.RELAY_LOST, now)
+        """A relay is gone. Where it carried data that no other pair can carry, restart (RFC 6544 s11.2)."""
+        is_needed = False
+        for generation in self.generations():
+            generation.local_candidates = [each for each in generation.local_candidates if each.base not in bases]
+            for pair in [pair for pair in generation.checklist if pair.base in bases]:
+                was_in_use = self._lose_relayed(generation, pair, now)
+                is_needed |= was_in_use and generation is self.current
+        if not is_needed:
+            self.settle(now)
+            return
+        self.restart(None, None, now)
+        self._patience = self._context.timers.set(
+            now + self._context.policy.timeouts.patience, self._lose_patience_with_peer
+        )
+
+    def _lose_relayed(self, generation: Generation, pair: Pair, now: float) -> bool:
+        """As `_lose_pair`, but nothing is the end; returns whether the component has no path now."""
+        nomination, component = self._nominations[generation], pair.component
+        had_path = self.usage.path(component) is not None
+        self._drop(generation, pair, Verdict.RELAY_LOST, now)
+        if pair.state is not PairState.FAILED:
+            generation.checklist.fail(pair, Verdict.RELAY_LOST, now)
+        nomination.lost(pair, now)
+        self._usage_follows(generation, pair, now)
+        return had_path and self.usage.path(component) is None
 
     def _lose_patience_with_peer(self, now: float) -> None:
         """The peer did not answer the restart."""
@@ -444,14 +449,14 @@ class Session:
 
     def _leans_on_relay(self, pair: Pair) -> bool:
         """Whether our NATs map by destination, so that a direct pair of the component is unlikely (RFC 4787 s4.1)."""
-        hoped_for = {
-            each.local.candidate.transport
-            for each in self.current.checklist
+        generation, mappings = self.current, self.gathering.servers.mappings
+        hoped_for = [
+            each.base
+            for each in generation.checklist
             if each.component == pair.component and each.alive and not each.is_relayed
-        }
-        behaviours = self.gathering.servers.mappings.all()
-        dependent = {transport for (transport, _), behaviour in behaviours.items() if behaviour.is_dependent}
-        return hoped_for <= dependent
+        ]
+        ours = [each.base for each in generation.local_candidates if not each.base.is_relayed]
+        return all(mappings.is_dependent(base) for base in hoped_for or ours)
 
     def _remote_known(self, candidate: Candidate, now: float) -> None:
         """Relays let through whom we know."""
@@ -652,6 +657,12 @@ class Session:
         self._recovery.stop(generation)
         for pair in generation.checklist:
             self._checks.abandon(pair)
+
+    def _stop_timers(self) -> None:
+        for timer in (self._release, self._patience):
+            if timer is not None:
+                timer.cancel()
+        self._release = self._patience = None
 
     def _retire(self, generation: Generation) -> None:
         """Forget a generation, with the connections that only it used."""

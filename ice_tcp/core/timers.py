@@ -63,8 +63,3 @@ class Timers:
         """Run what is due. What that sets for ``now`` or earlier runs too, after it."""
         while (at := self.next_at()) is not None and at <= now:
             heapq.heappop(self._heap)[2].expire(now)
-
-    def clear(self) -> None:
-        for _, _, timer in self._heap:
-            timer.cancel()
-        self._heap.clear()

@@ -95,6 +95,11 @@ class Transactions:
         if transaction.timer is not None:
             transaction.timer.cancel()
 
+    def clear(self) -> None:
+        """Forget all."""
+        for transaction in list(self._by_id.values()):
+            self.forget(transaction)
+
     def find(self, transaction_id: bytes) -> Transaction | None:
         return self._by_id.get(transaction_id)
 

@@ -81,16 +81,6 @@ def test_a_timer_may_cancel_another_that_is_due_at_once() -> None:
     assert log == []
 
 
-def test_clear_forgets_all() -> None:
-    log, timers = recorder()
-    timer = timers.set(1.0, lambda now: log.append(("cleared", now)))
-    timers.clear()
-    assert timers.next_at() is None
-    assert not timer.pending
-    timers.expire(2.0)
-    assert log == []
-
-
 def test_cancelled_timers_do_not_pile_up() -> None:
     """Consent renews a timer with each message of the peer: the old ones must not wait for their instant."""
 

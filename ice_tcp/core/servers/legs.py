@@ -20,6 +20,13 @@ from ice_tcp.core.commands import (
     TurnIntoStream,
 )
 from ice_tcp.core.context import Context
+from ice_tcp.core.outcomes import Cause, ServerVerdict
+from ice_tcp.core.verdicts import verdict_of
+
+
+def cause_of(failure: Failure) -> Cause:
+    """Why a leg was lost, in words for servers."""
+    return ServerVerdict.NOT_STUN if failure is Failure.NOT_STUN else verdict_of(failure)
 
 
 class LegOwner(Protocol):

@@ -35,6 +35,8 @@ class Mappings:
         behaviour = mapping_behaviour(base.address, seen)
         place = (base.transport, base.host)
         before = self._behaviours.get(place, MappingBehaviour.UNKNOWN)
+        if behaviour is MappingBehaviour.DEPENDENT and before.is_dependent:
+            return  # which kind of it is known already
         if behaviour is not before and behaviour is not MappingBehaviour.UNKNOWN:
             self._behaviours[place] = behaviour
             self._context.events.append(MappingFound(base.transport, base.host, behaviour))
@@ -49,14 +51,6 @@ class Mappings:
     def is_dependent(self, base: Base) -> bool:
         """Whether peers will hardly meet what servers told of this base."""
         return self.behaviour(base.transport, base.host).is_dependent
-
-    def knows(self, base: Base, server: TransportAddress) -> bool:
-        """Whether this server has answered already."""
-        return server in self._seen.get(base, ())
-
-    def answers(self, base: Base) -> int:
-        """Number of servers' IP addresses that have seen this base."""
-        return len({server.host for server in self._seen.get(base, ())})
 
 
 def mapping_behaviour(local: TransportAddress, seen: Mapping[TransportAddress, TransportAddress]) -> MappingBehaviour:

@@ -14,23 +14,27 @@ from ice_tcp.core.commands import Failure, LegTransport, SendDatagram, ServerEnd
 from ice_tcp.core.context import Context
 from ice_tcp.core.outcomes import Advice, ServerFailure
 from ice_tcp.core.paths import Base
+from ice_tcp.core.servers.directory import reaches
 from ice_tcp.core.servers.launcher import Launcher
-from ice_tcp.core.servers.legs import Leg, Legs
+from ice_tcp.core.servers.legs import Leg, Legs, cause_of
 from ice_tcp.core.servers.mapping import Mappings
 from ice_tcp.core.servers.reports import Purpose, Reports
 from ice_tcp.core.servers.server import Server
 from ice_tcp.core.timers import Timer
-from ice_tcp.core.turn import BindingJob, Mapping
-from ice_tcp.core.verdicts import Verdict, verdict_of
+from ice_tcp.core.turn import BindingJob, Mapping, ServerPath
+from ice_tcp.core.verdicts import Verdict
 
 _LEGS = {Transport.UDP: (LegTransport.UDP,), Transport.TCP: (LegTransport.TCP, LegTransport.TLS)}
 """What asks for a candidate of each transport; UDP's mapping is nobody else's, nor is TCP's."""
 
 
 class Question:
-    """One Binding transaction from a base with a server, and the way to it."""
+    """One Binding transaction from a base with a server, and the way to it.
 
-    __slots__ = ("_asker", "_job", "_leg", "base", "endpoint", "purpose", "server")
+    ``servers`` are those of the policy that are found there, ``outcome`` what became of it, None while it runs.
+    """
+
+    __slots__ = ("_asker", "_job", "_leg", "base", "endpoint", "outcome", "purpose", "servers")
 
     def __init__(
         self, asker: Reflexive, base: Base, server: Server, endpoint: ServerEndpoint, purpose: Purpose
@@ -39,8 +43,9 @@ class Question:
         self._job: BindingJob | None = None
         self._leg: Leg | None = None
         self.base = base
-        self.server = server
+        self.servers = [server]
         self.endpoint = endpoint
+        self.outcome: Mapping | ServerFailure | None = None
         self.purpose = purpose
 
     @property
@@ -61,14 +66,11 @@ class Question:
         if self._job is not None and self.has_a_way:
             self._job.start(now)
         elif self.base.transport is Transport.UDP:
-            self._job = BindingJob(
-                context, _SocketPath(context, self.base.socket, self.endpoint.address), self, server=self.server.name
-            )
-            self._job.start(now)
+            self._begin(_SocketPath(context, self.base.socket, self.endpoint.address), now)
         else:
             self._leg = self._asker.legs.open(
                 *(self, self.base.component, self.base.host, self.endpoint),
-                tls=self.server.tls,
+                tls=self.servers[0].tls,
                 listener=self.base.listener,
             )
 
@@ -89,8 +91,7 @@ class Question:
 
     def leg_opened(self, now: float) -> None:
         assert self._leg is not None
-        self._job = BindingJob(self._asker.context, self._leg, self, server=self.server.name)
-        self._job.start(now)
+        self._begin(self._leg, now)
 
     def leg_received(self, message: bytes, now: float) -> None:
         self.received(message, now)
@@ -98,9 +99,9 @@ class Question:
     def leg_lost(self, failure: Failure, text: str, now: float) -> None:
         self._leg = None
         if self._job is not None:
-            self._job.path_lost(verdict_of(failure), now, text)
+            self._job.path_lost(cause_of(failure), now, text)
         else:
-            self.binding_failed(ServerFailure(verdict_of(failure), text, Advice.OTHER_TRANSPORT), now)
+            self.binding_failed(ServerFailure(cause_of(failure), text, Advice.OTHER_TRANSPORT), now)
 
     def leg_relayed(self, peer: TransportAddress, data: bytes, now: float) -> None:
         """Nothing is relayed here."""
@@ -115,6 +116,11 @@ class Question:
             self._leg.close()
             self._leg = None
         self._asker.failed(self, failure, now)
+
+    def _begin(self, path: ServerPath, now: float) -> None:
+        context = self._asker.context
+        self._job = BindingJob(context, path, self, server=self.servers[0].name, note=context.note)
+        self._job.start(now)
 
 
 class _SocketPath:
@@ -132,7 +138,7 @@ class _SocketPath:
 
 
 class Reflexive:
-    """Asks every server from every base, and tells ``found(base, server, endpoint, mapped, now)`` of each answer.
+    """Asks every server from every base, and tells ``found(base, endpoint, mapped, now)`` of each answer.
 
     ``ended(now)`` is called whenever `pending` may have changed. A second address of one server is asked only when the
     first one failed or has not answered within ``timeouts.rto``.
@@ -164,7 +170,7 @@ class Reflexive:
         launcher: Launcher,
         reports: Reports,
         mappings: Mappings,
-        found: Callable[[Base, Server, ServerEndpoint, TransportAddress, float], None],
+        found: Callable[[Base, ServerEndpoint, TransportAddress, float], None],
         ended: Callable[[float], None],
     ) -> None:
         self.context = context
@@ -176,9 +182,9 @@ class Reflexive:
         self._ended = ended
         self._bases: list[Base] = []
         self._servers: list[tuple[Server, tuple[ServerEndpoint, ...]]] = []
-        self._asked: set[tuple[Base, ServerEndpoint]] = set()
-        self._running: set[Question] = set()
-        self._kept: set[Question] = set()
+        self._asked: dict[tuple[Base, ServerEndpoint], Question] = {}
+        self._running: dict[Question, None] = {}
+        self._kept: dict[Question, None] = {}
         self._by_socket: dict[tuple[SocketId, TransportAddress], Question] = {}
         self._staggered: dict[tuple[Base, str], tuple[list[ServerEndpoint], Timer]] = {}
         self._earlier: dict[tuple[Base, ServerEndpoint], Question] = {}
@@ -228,9 +234,9 @@ class Reflexive:
         self._staggered.clear()
         for question in list(self._running):
             if question.purpose is Purpose.REFLEXIVE:
-                self._report(question, failure=ServerFailure(Verdict.TIMED_OUT, "no answer before gathering ended"))
-        running, self._running = self._running, set()
-        for question in running:
+                question.outcome = ServerFailure(Verdict.TIMED_OUT, "no answer before gathering ended")
+                self._report(question)
+        for question in list(self._running):
             question.stop()
             self._drop(question)
 
@@ -264,24 +270,24 @@ class Reflexive:
     # -- what the questions tell
 
     def answered(self, question: Question, mapping: Mapping, now: float) -> None:
-        self._running.discard(question)
-        self._kept.add(question)
-        self._end_stagger(question)
-        base, server = question.base, question.endpoint.address
-        self._report(question, found=(mapping.mapped,))
-        self._mappings.observe(base, server, mapping.mapped)
+        del self._running[question]
+        self._kept[question] = None
+        question.outcome = mapping
+        for server in question.servers:
+            self._end_stagger((question.base, server.name))
+        self._report(question)
+        self._mappings.observe(question.base, question.endpoint.address, mapping.mapped)
         if question.purpose is Purpose.REFLEXIVE:
-            self._found(base, question.server, question.endpoint, mapping.mapped, now)
-            self._keep_alive(now)
+            self._tell(question, mapping, now)
         self._probe(question, mapping, now)
         self._ended(now)
 
     def failed(self, question: Question, failure: ServerFailure, now: float) -> None:
-        self._running.discard(question)
-        self._kept.discard(question)
         self._drop(question)
-        self._report(question, failure=failure)
-        self._next_address((question.base, question.server.name), now)
+        question.outcome = failure
+        self._report(question)
+        for server in question.servers:
+            self._next_address((question.base, server.name), now)
         self._ended(now)
 
     # -- inside
@@ -296,8 +302,8 @@ class Reflexive:
         if not fitting:
             return
         first, *others = fitting
-        self._ask(base, server, first, Purpose.REFLEXIVE, now)
-        if others:
+        question = self._ask(base, server, first, Purpose.REFLEXIVE, now)
+        if others and not isinstance(question.outcome, Mapping):
             self._stagger((base, server.name), others, now)
 
     def _stagger(self, key: tuple[Base, str], others: list[ServerEndpoint], now: float) -> None:
@@ -315,20 +321,22 @@ class Reflexive:
         if others:
             self._stagger(key, others, now)
 
-    def _end_stagger(self, question: Question) -> None:
-        waiting = self._staggered.pop((question.base, question.server.name), None)
+    def _end_stagger(self, key: tuple[Base, str]) -> None:
+        waiting = self._staggered.pop(key, None)
         if waiting is not None:
             waiting[1].cancel()
 
-    def _ask(self, base: Base, server: Server, endpoint: ServerEndpoint, purpose: Purpose, now: float) -> None:
-        if (base, endpoint) in self._asked:
-            return
-        self._asked.add((base, endpoint))
+    def _ask(self, base: Base, server: Server, endpoint: ServerEndpoint, purpose: Purpose, now: float) -> Question:
+        asked = self._asked.get((base, endpoint))
+        if asked is not None:
+            self._share(asked, server, purpose, now)
+            return asked
         question = self._earlier.pop((base, endpoint), None)
         if question is None:
             question = Question(self, base, server, endpoint, purpose)
-        question.purpose = purpose
-        self._running.add(question)
+        question.servers, question.purpose, question.outcome = [server], purpose, None
+        self._asked[base, endpoint] = question
+        self._running[question] = None
         if (place := question.socket_and_server) is not None:
             self._by_socket[place] = question
 
@@ -337,6 +345,25 @@ class Reflexive:
                 question.ask(at)
 
         self._launcher.launch(begin, now)
+        return question
+
+    def _share(self, question: Question, server: Server, purpose: Purpose, now: float) -> None:
+        """A server is found where another one was asked already, or that one's other address: one answer does."""
+        is_wanted = purpose is Purpose.REFLEXIVE is not question.purpose
+        if is_wanted:
+            question.purpose = purpose
+        if server not in question.servers:
+            question.servers.append(server)
+        elif not is_wanted:
+            return
+        if question.outcome is not None:
+            self._report(question)
+        if is_wanted and isinstance(question.outcome, Mapping):
+            self._tell(question, question.outcome, now)
+
+    def _tell(self, question: Question, mapping: Mapping, now: float) -> None:
+        self._found(question.base, question.endpoint, mapping.mapped, now)
+        self._keep_alive(now)
 
     def _probe(self, question: Question, mapping: Mapping, now: float) -> None:
         """RFC 5780 s4.3: the server's other address, then its other port, where no second server will tell."""
@@ -351,7 +378,7 @@ class Reflexive:
             following = TransportAddress(asked.address.host, other.port)
         else:
             return
-        self._ask(base, question.server, ServerEndpoint(asked.transport, following), Purpose.MAPPING, now)
+        self._ask(base, question.servers[0], ServerEndpoint(asked.transport, following), Purpose.MAPPING, now)
 
     def _keep_alive(self, now: float) -> None:
         """Hold UDP mappings until checks do (RFC 8445 s5.1.1.4)."""
@@ -371,24 +398,19 @@ class Reflexive:
 
         self._keepalive = self.context.timers.set(now + self.context.policy.timeouts.keepalive, again)
 
-    def _report(
-        self,
-        question: Question,
-        *,
-        found: tuple[TransportAddress, ...] = (),
-        failure: ServerFailure | None = None,
-    ) -> None:
-        base = question.base
-        self._reports.told(
-            *(question.server, question.purpose),
-            endpoint=question.endpoint,
-            host=base.host,
-            component=base.component,
-            transport=base.transport,
-            tcptype=base.tcptype,
-            failure=failure,
-            found=found,
-        )
+    def _report(self, question: Question) -> None:
+        base, outcome = question.base, question.outcome
+        for server in question.servers:
+            self._reports.told(
+                *(server, question.purpose),
+                endpoint=question.endpoint,
+                host=base.host,
+                component=base.component,
+                transport=base.transport,
+                tcptype=base.tcptype,
+                failure=outcome if isinstance(outcome, ServerFailure) else None,
+                found=(outcome.mapped,) if isinstance(outcome, Mapping) else (),
+            )
 
     def _forget(self, unwanted: Callable[[Question], bool]) -> None:
         for question in [*self._running, *self._kept]:
@@ -397,18 +419,11 @@ class Reflexive:
                 self._drop(question)
 
     def _drop(self, question: Question) -> None:
-        self._running.discard(question)
-        self._kept.discard(question)
+        self._running.pop(question, None)
+        self._kept.pop(question, None)
         place = question.socket_and_server
         if place is not None and self._by_socket.get(place) is question:
             del self._by_socket[place]
-
-
-def reaches(local: TransportAddress, server: TransportAddress) -> bool:
-    """Whether a packet from ``local`` may get to ``server``: the same family and scope."""
-    if local.ip is None or server.ip is None or local.family != server.family:
-        return False
-    return local.is_link_local is server.is_link_local and (local.ip.is_loopback or not server.ip.is_loopback)
 
 
 def _is_answer(data: bytes) -> bool:

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from candidates.candidate import DISCARD_PORT, TcpType, Transport, TransportAddress
 from ice_tcp.core.commands import Failure, LegId, RelayPath, ServerEndpoint, StreamId
 from ice_tcp.core.context import Context
 from ice_tcp.core.outcomes import Advice, ServerFailure
 from ice_tcp.core.paths import Base
-from ice_tcp.core.servers.legs import Leg, Legs
+from ice_tcp.core.servers.legs import Leg, Legs, cause_of
 from ice_tcp.core.servers.server import Server
 from ice_tcp.core.timers import Timer
 from ice_tcp.core.turn import Allocated, Allocation, Redirects, Wishes
-from ice_tcp.core.verdicts import Verdict, verdict_of
+from ice_tcp.core.verdicts import Verdict
 
 MOST_SOCKETS = 3
 """Local ports that an Allocate is tried from (RFC 8656 s7.4, 437)."""
@@ -26,6 +26,10 @@ MOST_SOCKETS = 3
 
 class RelayOwner(Protocol):
     """Who hears what becomes of a relay."""
+
+    def relay_asks_again(self, relay: Relay, now: float) -> None:
+        """Its first socket or server did not do: `Relay.open` it again when its turn has come."""
+        ...
 
     def relay_allocated(self, relay: Relay, allocated: Allocated, now: float) -> None: ...
 
@@ -81,7 +85,30 @@ class Relay(ABC):
     port tried, where the server wants that.
     """
 
-    transport: Transport
+    __slots__ = (
+        "_allocation",
+        "_asked",
+        "_context",
+        "_leg",
+        "_legs",
+        "_mismatches",
+        "_owner",
+        "_permit_timer",
+        "_redirects",
+        "_tls",
+        "_wishes",
+        "bases",
+        "component",
+        "endpoint",
+        "host",
+        "leg_id",
+        "mapped",
+        "permitted",
+        "relayed",
+        "server",
+    )
+
+    transport: ClassVar[Transport]
 
     def __init__(self, context: Context, legs: Legs, owner: RelayOwner, place: Place, wishes: Wishes) -> None:
         self._context = context
@@ -89,7 +116,7 @@ class Relay(ABC):
         self._owner = owner
         self._wishes = wishes
         self._redirects = Redirects()
-        self._sockets = 0
+        self._mismatches = 0
         self._tls = place.server.tls
         self._leg: Leg | None = None
         self._allocation: Allocation | None = None
@@ -106,12 +133,13 @@ class Relay(ABC):
         """One a relayed address and tcptype; none before there are any."""
         self.relayed: tuple[TransportAddress, ...] = ()
         """The relayed addresses, one a family."""
+        self.mapped: TransportAddress | None = None
+        """How the server sees the leg."""
         self.permitted: set[str] = set()
         """Hosts of peers that the server relays for."""
 
     def open(self, now: float) -> None:
         """Open the way to the server, then ask for the allocation."""
-        self._sockets += 1
         self._redirects.asked(self.endpoint.address, now)
         ports = self._context.policy.ports
         self._leg = self._legs.open(
@@ -139,7 +167,7 @@ class Relay(ABC):
         self._asked -= gone
         self.permitted -= gone
         if self._allocation is not None:
-            self._allocation.release(gone, now)
+            self._allocation.release(sorted(gone), now)
 
     def close(self, now: float) -> None:
         """Delete the allocation; the owner hears ``relay_closed`` when that is done."""
@@ -165,11 +193,10 @@ class Relay(ABC):
 
     def leg_lost(self, failure: Failure, text: str, now: float) -> None:
         self._leg = None
-        verdict = verdict_of(failure)
         if self._allocation is not None:
-            self._allocation.path_lost(verdict, now, text)
+            self._allocation.path_lost(cause_of(failure), now, text)
         else:
-            self._owner.relay_failed(self, ServerFailure(verdict, text, Advice.OTHER_TRANSPORT), now)
+            self._owner.relay_failed(self, ServerFailure(cause_of(failure), text, Advice.OTHER_TRANSPORT), now)
 
     @abstractmethod
     def leg_relayed(self, peer: TransportAddress, data: bytes, now: float) -> None: ...
@@ -178,6 +205,7 @@ class Relay(ABC):
 
     def allocated(self, allocated: Allocated, now: float) -> None:
         self.relayed = allocated.relayed
+        self.mapped = allocated.mapped
         self.bases = self._bases_of(allocated.relayed)
         self._owner.relay_allocated(self, allocated, now)
 
@@ -189,15 +217,19 @@ class Relay(ABC):
             if isinstance(following, TransportAddress):
                 self._tls = self.server.tls_to(failure.domain)
                 self.endpoint = ServerEndpoint(self.endpoint.transport, following)
-                self.open(now)
+                self._mismatches = 0
+                self._owner.relay_asks_again(self, now)
                 return
             failure = following
-        elif failure.advice is Advice.NEW_SOCKET and self._sockets < MOST_SOCKETS:
-            self.open(now)
-            return
+        elif failure.advice is Advice.NEW_SOCKET:
+            self._mismatches += 1
+            if self._mismatches < MOST_SOCKETS:
+                self._owner.relay_asks_again(self, now)
+                return
         self._owner.relay_failed(self, failure, now)
 
     def allocation_lost(self, failure: ServerFailure, now: float) -> None:
+        self._allocation = None
         self._end_leg()
         self._stopped(now)
         self._owner.relay_lost(self, failure, now)
@@ -212,6 +244,7 @@ class Relay(ABC):
             self._owner.permitted(self, host, now)
 
     def permission_refused(self, host: str, failure: ServerFailure, now: float) -> None:
+        self._asked.discard(host)
         self.permitted.discard(host)
         self._refused[host] = failure
         self._owner.refused(self, host, failure, now)

@@ -6,7 +6,7 @@ once and the first allocation is kept. So UDP that is blocked, or a network with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,9 +17,9 @@ from ice_tcp.core.context import Context
 from ice_tcp.core.events import RelayLost
 from ice_tcp.core.outcomes import Advice, ServerFailure
 from ice_tcp.core.paths import Base
+from ice_tcp.core.servers.directory import reaches
 from ice_tcp.core.servers.launcher import Launcher
 from ice_tcp.core.servers.legs import Legs
-from ice_tcp.core.servers.reflexive import reaches
 from ice_tcp.core.servers.relay import Place, Relay
 from ice_tcp.core.servers.reports import Purpose, Reports
 from ice_tcp.core.servers.server import Server
@@ -67,7 +67,8 @@ class Race:
     following: list[list[Place]] = field(default_factory=list)
     stagger: Timer | None = None
     over: bool = False
-    failures: list[ServerFailure] = field(default_factory=list)
+    no_tcp_at: ServerEndpoint | None = None
+    """Where the server said that it relays no TCP."""
 
     def end(self) -> None:
         self.over = True
@@ -79,9 +80,24 @@ class Race:
 class Relays:
     """Asks for allocations, and keeps them until `conclude` or `close`.
 
-    ``found(relay, base, mapped, now)`` is called for each base that a relay gives; ``ended(now)`` whenever `pending`
-    may have changed.
+    ``found(relay, base, now)`` is called for each base that a relay gives; ``ended(now)`` whenever `pending` may have
+    changed.
     """
+
+    __slots__ = (
+        "_closing",
+        "_components",
+        "_context",
+        "_ended",
+        "_found",
+        "_hosts",
+        "_launcher",
+        "_legs",
+        "_living",
+        "_races",
+        "_reports",
+        "_user",
+    )
 
     def __init__(
         self,
@@ -90,7 +106,7 @@ class Relays:
         launcher: Launcher,
         reports: Reports,
         user: RelayUser,
-        found: Callable[[Relay, Base, TransportAddress | None, float], None],
+        found: Callable[[Relay, Base, float], None],
         ended: Callable[[float], None],
     ) -> None:
         self._context = context
@@ -120,10 +136,13 @@ class Relays:
         """Whether an allocation is being deleted."""
         return bool(self._closing)
 
-    def start(self, components: int, hosts: Sequence[str]) -> None:
+    def start(self, components: int, hosts: Sequence[str], now: float) -> None:
         """A gathering begins, from these addresses of this host, the best first. Relays that live are used again."""
         self._components = components
         self._hosts = tuple(hosts)
+        for race in self._races:
+            race.end()
+            self._dismiss(race, now)
         self._races.clear()
 
     def server_known(self, server: Server, endpoints: tuple[ServerEndpoint, ...], now: float) -> None:
@@ -133,14 +152,9 @@ class Relays:
             return
         for component in range(1, self._components + 1):
             for transport in policy.transports:
-                alive = [
-                    relay
-                    for relay in self._living
-                    if (relay.server.uri, relay.component, relay.transport) == (server.uri, component, transport)
-                ]
-                for relay in alive:
-                    self._tell(relay, None, now)
-                if not alive and not self._waits_for_reservation(component, transport):
+                if not self._told_again(server, component, transport, now) and not (
+                    self._waits_for_reservation(component, transport) and self._alive(server, 1, transport) is None
+                ):
                     self._race(server, component, transport, endpoints, self._wishes(component, transport), now)
 
     def permit(self, candidate: Candidate, now: float) -> None:
@@ -177,7 +191,7 @@ class Relays:
         """Delete everything; `closing` tells until when."""
         self.conclude((), now)
 
-    def keep_only(self, peers: Iterable[tuple[Base, str]], now: float) -> None:
+    def keep_only(self, peers: Collection[tuple[Base, str]], now: float) -> None:
         """Of the relays that live, let only these bases' peers through from now on."""
         for relay in self._living:
             relay.keep_only({host for base, host in peers if base in relay.bases}, now)
@@ -193,7 +207,7 @@ class Relays:
         self._report(relay, found=allocated.relayed)
         for family, failure in allocated.refused:
             self._report(relay, failure=failure, family=family)
-        self._tell(relay, allocated.mapped, now)
+        self._tell(relay, now)
         self._ask_for_next(race, relay, allocated, now)
         self._ended(now)
 
@@ -201,13 +215,17 @@ class Relays:
         race = self._race_of(relay)
         race.running.remove(relay)
         self._report(relay, failure=failure)
-        race.failures.append(failure)
+        if failure.advice is Advice.UDP_ALLOCATION:
+            race.no_tcp_at = relay.endpoint
         if not race.running:
             self._next_addresses(race, now)
         if not race.running and not race.over:
             race.end()
-            self._fall_back(race, relay, now)
+            self._fall_back(race, now)
         self._ended(now)
+
+    def relay_asks_again(self, relay: Relay, now: float) -> None:
+        self._launcher.launch(self._beginning(self._race_of(relay), relay), now)
 
     def relay_lost(self, relay: Relay, failure: ServerFailure, now: float) -> None:
         self._living.remove(relay)
@@ -273,7 +291,7 @@ class Relays:
                 dont_fragment=wishes.dont_fragment,
                 lifetime=wishes.lifetime,
             )
-        self._race(race.server, 2, race.transport, (relay.endpoint,), wishes, now)
+        self._race(race.server, 2, race.transport, (relay.endpoint,), wishes, now, hosts=(relay.host,))
 
     # -- races
 
@@ -285,11 +303,13 @@ class Relays:
         endpoints: Sequence[ServerEndpoint],
         wishes: Wishes,
         now: float,
+        *,
+        hosts: Sequence[str] | None = None,
     ) -> None:
         places = [
             Place(server, endpoint, host, component)
             for endpoint in endpoints
-            for host in self._hosts
+            for host in hosts or self._hosts
             if endpoint.transport.reliable or transport is Transport.UDP  # RFC 6062 s4.1
             if reaches(TransportAddress(host, 0), endpoint.address)
         ]
@@ -328,12 +348,13 @@ class Relays:
         for relay in running:
             self._close(relay, now)
 
-    def _fall_back(self, race: Race, relay: Relay, now: float) -> None:
+    def _fall_back(self, race: Race, now: float) -> None:
         """A server that relays no TCP relays UDP, over the same leg, even to a policy of TCP candidates only."""
-        relays_no_tcp = any(failure.advice is Advice.UDP_ALLOCATION for failure in race.failures)
-        if relays_no_tcp and Transport.UDP not in self._context.policy.transports:
+        if race.no_tcp_at is None or Transport.UDP in self._context.policy.transports:
+            return
+        if not self._told_again(race.server, race.component, Transport.UDP, now):
             wishes = self._wishes(race.component, Transport.UDP)
-            self._race(race.server, race.component, Transport.UDP, (relay.endpoint,), wishes, now)
+            self._race(race.server, race.component, Transport.UDP, (race.no_tcp_at,), wishes, now)
 
     def _race_of(self, relay: Relay) -> Race:
         return next(race for race in self._races if relay in race.running)
@@ -345,9 +366,27 @@ class Relays:
             if relay.leg_id == path.leg and isinstance(relay, UdpRelay):
                 relay.send(path.remote, data, now)
 
-    def _tell(self, relay: Relay, mapped: TransportAddress | None, now: float) -> None:
+    def _alive(self, server: Server, component: int, transport: Transport) -> Relay | None:
+        return next(
+            (
+                relay
+                for relay in self._living
+                if (relay.server.uri, relay.component, relay.transport) == (server.uri, component, transport)
+            ),
+            None,
+        )
+
+    def _told_again(self, server: Server, component: int, transport: Transport, now: float) -> bool:
+        """Whether a relay of the last gathering lives, whose candidates are good once more."""
+        alive = self._alive(server, component, transport)
+        if alive is not None:
+            self._report(alive, found=alive.relayed)
+            self._tell(alive, now)
+        return alive is not None
+
+    def _tell(self, relay: Relay, now: float) -> None:
         for base in relay.bases:
-            self._found(relay, base, mapped, now)
+            self._found(relay, base, now)
 
     def _close(self, relay: Relay, now: float) -> None:
         self._closing.append(relay)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from candidates.candidate import (
     DISCARD_PORT,
@@ -56,7 +57,7 @@ class Servers:
         self._found = found
         self._ended = ended
         self._servers: tuple[Server, ...] = ()
-        self._given: set[tuple[Base, TransportAddress]] = set()
+        self._given: dict[Base, list[TransportAddress]] = {}
         self._active: dict[tuple[int, str], Base] = {}
         self._launcher = Launcher(context)
         self.legs = Legs(context)
@@ -83,12 +84,11 @@ class Servers:
         self._launcher.clear()
         self._given.clear()
         self._active.clear()
-        self.directory.stop()
         self.reflexive.begin()
         self.reports.clear()
         self.mappings.clear()
-        self.relays.start(self._components, hosts)
-        self.directory.look_up(self._servers, now)
+        self.relays.start(self._components, hosts, now)
+        self.directory.look_up(self._servers, hosts, now)
 
     def base_opened(self, base: Base, now: float) -> None:
         """A base of this host has its address."""
@@ -133,35 +133,32 @@ class Servers:
             self.reflexive.server_known(server, endpoints, now)
         self.relays.server_known(server, endpoints, now)
 
-    def _seen_as(
-        self, base: Base, server: Server, endpoint: ServerEndpoint, mapped: TransportAddress, now: float
-    ) -> None:
-        """A server-reflexive candidate, unless the base has that very address (RFC 8445 s5.1.3).
+    def _seen_as(self, base: Base, endpoint: ServerEndpoint, mapped: TransportAddress, now: float) -> None:
+        """A server-reflexive candidate.
 
         A TCP mapping shows as well where the active base of the same address is seen (RFC 6544 s5.2).
         """
-        if mapped == base.address:
-            return
-        self._tell_reflexive(base, server, endpoint, mapped, now)
+        self._tell_reflexive(base, endpoint, mapped, now)
         active = self._active.get((base.component, base.host)) if base.transport is Transport.TCP else None
         if active is not None:
-            self._tell_reflexive(active, server, endpoint, TransportAddress(mapped.host, DISCARD_PORT), now)
+            self._tell_reflexive(active, endpoint, TransportAddress(mapped.host, DISCARD_PORT), now)
 
-    def _tell_reflexive(
-        self, base: Base, server: Server, endpoint: ServerEndpoint, mapped: TransportAddress, now: float
-    ) -> None:
+    def _tell_reflexive(self, base: Base, endpoint: ServerEndpoint, mapped: TransportAddress, now: float) -> None:
+        """Unless it is redundant: seen before, or the base's very address (RFC 8445 s5.1.3)."""
         assert base.address is not None
-        if (base, mapped) in self._given:
+        given = self._given.setdefault(base, [])
+        if mapped == base.address or mapped in given:
             return
-        self._given.add((base, mapped))
-        rank = min(base.rank * _RANKS_A_HOST + min(server.rank, _RANKS_A_HOST - 1), _LOWEST_RANK)
+        rank = min(base.rank * _RANKS_A_HOST + min(len(given), _RANKS_A_HOST - 1), _LOWEST_RANK)
+        given.append(mapped)
         self._found(base, self._candidate(CandidateType.SRFLX, base, endpoint, mapped, base.address, rank), now)
 
-    def _relayed_at(self, relay: Relay, base: Base, mapped: TransportAddress | None, now: float) -> None:
+    def _relayed_at(self, relay: Relay, base: Base, now: float) -> None:
         assert base.address is not None
-        related = mapped if mapped is not None else HIDDEN[base.address.family or 4]
-        candidate = self._candidate(CandidateType.RELAY, base, relay.endpoint, base.address, related, base.rank)
-        self._found(base, candidate, now)
+        related = relay.mapped or HIDDEN[base.address.family or 4]
+        self._found(
+            base, self._candidate(CandidateType.RELAY, base, relay.endpoint, base.address, related, base.rank), now
+        )
 
     def _candidate(
         self,
@@ -172,7 +169,7 @@ class Servers:
         related: TransportAddress,
         rank: int,
     ) -> Candidate:
-        return Candidate(
+        candidate = Candidate(
             foundation=self._foundations.of(type_, base.host, base.transport, base.tcptype, endpoint.address.host),
             component=base.component,
             transport=base.transport,
@@ -186,12 +183,13 @@ class Servers:
             ),
             address=address,
             type=type_,
-            related_address=related if self._may_tell(type_) else HIDDEN[address.family or 4],
             tcptype=base.tcptype,
         )
+        behind = CandidateType.HOST if type_ is CandidateType.SRFLX else CandidateType.SRFLX
+        may_tell = self._may_tell(replace(candidate, type=behind, address=related))
+        return replace(candidate, related_address=related if may_tell else HIDDEN[address.family or 4])
 
-    def _may_tell(self, type_: CandidateType) -> bool:
+    def _may_tell(self, behind: Candidate) -> bool:
         """Whether the peer may learn what a candidate was seen from: the base, or before a relay the mapped address."""
         policy = self._context.policy
-        behind = CandidateType.HOST if type_ is CandidateType.SRFLX else CandidateType.SRFLX
-        return behind in policy.candidate_types and behind in policy.advertise.candidate_types
+        return policy.keeps_local(behind).kept and policy.advertises(behind).kept

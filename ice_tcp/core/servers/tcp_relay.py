@@ -26,21 +26,24 @@ _MOST_ATTEMPTS = 32
 class TcpRelay(Relay):
     """Its passive bases take peers' connections, its active ones have the server connect."""
 
+    __slots__ = ("_bindings", "_dialling")
+
     transport = Transport.TCP
     _allocation: TcpAllocation | None
 
     def __init__(self, context: Context, legs: Legs, owner: RelayOwner, place: Place, wishes: Wishes) -> None:
         super().__init__(context, legs, owner, place, wishes)
         self._dialling: dict[TransportAddress, _Dialling] = {}
-        self._bindings: set[_Binding] = set()
+        self._bindings: dict[_Binding, None] = {}
 
     # base.connector
 
     def connect(self, stream: StreamId, peer: TransportAddress, now: float) -> None:
-        """Have the server connect; the owner hears ``dial_succeeded`` or ``dial_failed`` of ``stream``."""
+        """Have the server connect; the owner hears ``dial_succeeded`` or ``dial_failed`` of ``stream``, but not yet."""
         if self._allocation is None or peer in self._dialling:
             # RFC 6062 s4.3: never two at once for a peer
-            self._owner.dial_failed(stream, Verdict.RELAY_NOT_CONNECTED, now)
+            verdict = Verdict.RELAY_LOST if self._allocation is None else Verdict.RELAY_NOT_CONNECTED
+            self._context.timers.set(now, lambda at: self._owner.dial_failed(stream, verdict, at))
             return
         timer = self._context.timers.set(
             now + self._context.policy.timeouts.connect, lambda at: self._give_up(peer, Verdict.TIMED_OUT, at)
@@ -57,7 +60,7 @@ class TcpRelay(Relay):
         for binding in list(self._bindings):
             if binding.stream == stream:
                 binding.stop()
-                self._bindings.discard(binding)
+                del self._bindings[binding]
 
     # TcpAllocationListener
 
@@ -87,7 +90,7 @@ class TcpRelay(Relay):
 
     def bound(self, binding: _Binding, leg: Leg, now: float) -> None:
         """The connection to the server is the peer's from now on."""
-        self._bindings.discard(binding)
+        self._bindings.pop(binding, None)
         stream = binding.stream
         if stream is not None:
             self._end_dialling(binding.peer)
@@ -102,7 +105,7 @@ class TcpRelay(Relay):
             leg.turn_into(stream)
 
     def not_bound(self, binding: _Binding, verdict: Verdict, now: float) -> None:
-        self._bindings.discard(binding)
+        self._bindings.pop(binding, None)
         if binding.stream is not None:
             self._give_up(binding.peer, verdict, now)
 
@@ -110,8 +113,10 @@ class TcpRelay(Relay):
 
     def _bind(self, binding: _Binding) -> None:
         """The transport, and the way, are those of the control connection (RFC 6062 s4.3)."""
-        self._bindings.add(binding)
-        binding.leg = self._legs.open(*(binding, self.component, self.host, self.endpoint), tls=self._tls)
+        self._bindings[binding] = None
+        binding.leg = self._legs.open(
+            *(binding, self.component, self.host, self.endpoint), tls=self._tls, ports=self._context.policy.ports.tcp
+        )
 
     def new_data_connection(self, binding: _Binding, leg: Leg) -> DataConnection | None:
         """The machine of a connection to the server; None if the control connection is gone."""

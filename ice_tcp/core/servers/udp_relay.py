@@ -14,6 +14,8 @@ from ice_tcp.stun import Icmp, is_stun
 class UdpRelay(Relay):
     """Application data does not pass here: once a channel is bound, the shell packs and unpacks it by itself."""
 
+    __slots__ = ()
+
     transport = Transport.UDP
     _allocation: UdpAllocation | None
 

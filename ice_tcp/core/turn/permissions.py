@@ -64,9 +64,10 @@ class Permissions:
         new = []
         for host in dict.fromkeys(hosts):
             self._wanted[host] = None
-            if self.is_active(host, now):
+            is_active = self.is_active(host, now)
+            if is_active:
                 self._outcomes.permission_granted(host, now)
-            elif host not in self._asked:
+            if not (is_active and self._is_refreshing) and host not in self._asked:
                 new.append(host)
         self._ask(new, now)
 
@@ -86,6 +87,10 @@ class Permissions:
         self._ends.clear()
         if self._refresh_timer is not None:
             self._refresh_timer.cancel()
+
+    @property
+    def _is_refreshing(self) -> bool:
+        return self._refresh_timer is not None and self._refresh_timer.pending
 
     def _ask(self, hosts: Sequence[str], now: float) -> None:
         for at in range(0, len(hosts), MOST_PEERS):
@@ -109,7 +114,7 @@ class Permissions:
         new = [host for host in hosts if not self.is_active(host, now)]
         for host in hosts:
             self._ends[host] = now + PERMISSION_LIFETIME
-        if self._refresh_timer is None or not self._refresh_timer.pending:
+        if not self._is_refreshing:
             self._refresh_timer = self._link.context.timers.set(now + REFRESH_INTERVAL, self._refresh)
         for host in new:
             self._outcomes.permission_granted(host, now)
