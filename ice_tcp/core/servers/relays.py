@@ -139,6 +139,7 @@ class Relays:
                     if (relay.server.uri, relay.component, relay.transport) == (server.uri, component, transport)
                 ]
                 for relay in alive:
+                    self._report(relay, found=relay.relayed)
                     self._tell(relay, None, now)
                 if not alive and not self._waits_for_reservation(component, transport):
                     self._race(server, component, transport, endpoints, self._wishes(component, transport), now)
