@@ -16,16 +16,19 @@ from candidates.foundation import Foundations
 from candidates.priority import candidate_priority
 from ice_tcp.core.commands import QueryId, ServerEndpoint, SocketId
 from ice_tcp.core.context import Context
+from ice_tcp.core.outcomes import ServerFailure
 from ice_tcp.core.paths import Base
 from ice_tcp.core.servers.directory import Directory
 from ice_tcp.core.servers.launcher import Launcher
 from ice_tcp.core.servers.legs import Legs
 from ice_tcp.core.servers.mapping import Mappings
-from ice_tcp.core.servers.reflexive import Reflexive
+from ice_tcp.core.servers.reflexive import Reflexive, reaches
 from ice_tcp.core.servers.relay import Relay
 from ice_tcp.core.servers.relays import Relays, RelayUser
 from ice_tcp.core.servers.reports import Reports
 from ice_tcp.core.servers.server import Server
+from ice_tcp.core.trace import CandidateIgnored
+from ice_tcp.core.verdicts import Verdict
 
 HIDDEN = {4: TransportAddress("0.0.0.0", DISCARD_PORT), 6: TransportAddress("::", DISCARD_PORT)}  # noqa: S104
 """The related address of a candidate whose base is nobody's business (RFC 8839 s5.1)."""
@@ -56,6 +59,7 @@ class Servers:
         self._found = found
         self._ended = ended
         self._servers: tuple[Server, ...] = ()
+        self._hosts: tuple[TransportAddress, ...] = ()
         self._given: set[tuple[Base, TransportAddress]] = set()
         self._active: dict[tuple[int, str], Base] = {}
         self._launcher = Launcher(context)
@@ -80,6 +84,7 @@ class Servers:
         """
         if servers is not None:
             self._servers = tuple(servers)
+        self._hosts = tuple(TransportAddress(host, 0) for host in hosts)
         self._launcher.clear()
         self._given.clear()
         self._active.clear()
@@ -129,6 +134,11 @@ class Servers:
     # -- inside
 
     def _server_known(self, server: Server, endpoints: tuple[ServerEndpoint, ...], now: float) -> None:
+        addresses = dict.fromkeys(endpoint.address for endpoint in endpoints)
+        if not any(reaches(host, address) for host in self._hosts for address in addresses):
+            text = f"nothing is gathered from that reaches {', '.join(map(str, addresses))}"
+            self.reports.unresolved(server, ServerFailure(Verdict.NO_ADDRESS, text))
+            return
         if CandidateType.SRFLX in self._context.policy.candidate_types:
             self.reflexive.server_known(server, endpoints, now)
         self.relays.server_known(server, endpoints, now)
@@ -141,6 +151,7 @@ class Servers:
         A TCP mapping shows as well where the active base of the same address is seen (RFC 6544 s5.2).
         """
         if mapped == base.address:
+            self._ignore(self._reflexive_of(base, server, endpoint, mapped), "the server sees the base itself", now)
             return
         self._tell_reflexive(base, server, endpoint, mapped, now)
         active = self._active.get((base.component, base.host)) if base.transport is Transport.TCP else None
@@ -150,12 +161,22 @@ class Servers:
     def _tell_reflexive(
         self, base: Base, server: Server, endpoint: ServerEndpoint, mapped: TransportAddress, now: float
     ) -> None:
-        assert base.address is not None
+        candidate = self._reflexive_of(base, server, endpoint, mapped)
         if (base, mapped) in self._given:
+            self._ignore(candidate, "another server saw the same", now)
             return
         self._given.add((base, mapped))
+        self._found(base, candidate, now)
+
+    def _ignore(self, candidate: Candidate, why: str, now: float) -> None:
+        self._context.note(now, CandidateIgnored(candidate, f"redundant: {why} (RFC 8445 s5.1.3)"))
+
+    def _reflexive_of(
+        self, base: Base, server: Server, endpoint: ServerEndpoint, mapped: TransportAddress
+    ) -> Candidate:
+        assert base.address is not None
         rank = min(base.rank * _RANKS_A_HOST + min(server.rank, _RANKS_A_HOST - 1), _LOWEST_RANK)
-        self._found(base, self._candidate(CandidateType.SRFLX, base, endpoint, mapped, base.address, rank), now)
+        return self._candidate(CandidateType.SRFLX, base, endpoint, mapped, base.address, rank)
 
     def _relayed_at(self, relay: Relay, base: Base, mapped: TransportAddress | None, now: float) -> None:
         assert base.address is not None
