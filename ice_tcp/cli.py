@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import NoReturn
@@ -23,6 +24,11 @@ from ice_tcp.demo.plain import PlainView
 from ice_tcp.demo.plan import Payload, Plan, PlanError, Policies, demo_policies, has_quic
 from ice_tcp.demo.receiver import run_receiver
 from ice_tcp.demo.sender import RECEIVER_COMMAND, Outcome, View, run_sender
+from ice_tcp.gather.document import DocumentView as GatherDocument
+from ice_tcp.gather.live import LiveView as GatherTables
+from ice_tcp.gather.plain import PlainView as GatherLines
+from ice_tcp.gather.survey import Survey
+from ice_tcp.gather.survey import View as GatherView
 from ice_tcp.net.interfaces import host_addresses
 from ice_tcp.server.command import command as server_command
 from interop.conformance.command import command as conformance_command
@@ -158,6 +164,52 @@ def _show(plan: Plan, *, as_json: bool) -> Outcome:
 
 def _run(plan: Plan, view: View) -> Outcome:
     return asyncio.run(run_sender(plan, view))
+
+
+# Gathering
+
+
+@main.command(short_help="Show this host's candidates, servers and NATs.")
+@click.option("--policy", "policy_path", type=_EXISTING_FILE, metavar="F", help="Gather as this policy file says.")
+@click.option("--watch", is_flag=True, help="Gather again and again, and show what changes; Ctrl-C ends it.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.1),
+    default=5.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds between two gatherings of --watch.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; with --watch one a line, at changes.")
+def gather(policy_path: Path | None, watch: bool, interval: float, as_json: bool) -> NoReturn:
+    """Gather candidates as an agent would, and tell what came of it.
+
+    It shows each candidate with the rule that keeps it, and whether the peer is told of it; each address and candidate
+    that is removed, and why; what each server of the policy answered, with a remedy where it failed; and how NATs map
+    ports for UDP and for TCP, where two servers can tell. Nothing is sent to anybody but the policy's servers.
+
+    The exit status is 0 if there are candidates and every server gave what it was asked for, 1 if not, 2 for wrong
+    arguments or a wrong policy, 130 if it was interrupted before it knew. With --watch the last gathering counts.
+    """
+    policy = Policy.default() if policy_path is None else _read_policy(policy_path)
+    with _gather_view(as_json=as_json, watch=watch) as view:
+        survey = Survey(policy, view)
+        with suppress(KeyboardInterrupt):
+            asyncio.run(survey.watch(interval) if watch else survey.once())
+    if survey.latest is None:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    sys.exit(0 if survey.latest.is_good else 1)
+
+
+def _gather_view(*, as_json: bool, watch: bool) -> AbstractContextManager[GatherView]:
+    if as_json:
+        indent = None if watch else 2
+        return nullcontext(GatherDocument(lambda document: click.echo(json.dumps(document, indent=indent))))
+    console = Console(highlight=False)
+    if not console.is_terminal or console.is_dumb_terminal:
+        return nullcontext(GatherLines(click.echo))
+    return GatherTables(console, is_watching=watch)
 
 
 # The policy

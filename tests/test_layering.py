@@ -42,10 +42,12 @@ LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(SERVICES, (*FACADE, *NEWS, "ice_tcp.errors", "ice_tcp.stun", "ice_tcp.net", "candidates")),
     "ice_tcp.server": (*PROTOCOL, "ice_tcp.net", "candidates"),
     "ice_tcp.report": ("ice_tcp.core.trace", "ice_tcp.core.verdicts", "candidates"),
+    "ice_tcp.gather": (*FACADE, *NEWS, "candidates"),
     "ice_tcp.demo": (
         *FACADE,
         *NEWS,
-        *("ice_tcp", "ice_tcp.errors", "ice_tcp.signaling", "ice_tcp.transfer", "candidates"),
+        *("ice_tcp", "ice_tcp.errors", "ice_tcp.signaling", "ice_tcp.transfer", "ice_tcp.gather", "ice_tcp.server"),
+        "candidates",
     ),
     "ice_tcp.cli": (
         *PROTOCOL,
@@ -54,6 +56,7 @@ LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
         *(
             "ice_tcp",
             "ice_tcp.demo",
+            "ice_tcp.gather",
             "ice_tcp.core",
             "ice_tcp.net",
             "ice_tcp.driver",

@@ -42,7 +42,7 @@ class MessageDropped:
 
 @dataclass(frozen=True, slots=True)
 class CandidateIgnored:
-    """A remote candidate is not used; ``rule`` is the policy's key or the RFC's rule."""
+    """A candidate, ours or the peer's, is not used; ``rule`` is the policy's key or the RFC's rule."""
 
     candidate: Candidate
     rule: str

@@ -65,8 +65,8 @@ def verdict_of(failure: Failure) -> Verdict:
 
 REMEDIES: dict[Verdict, str] = {
     Verdict.REFUSED: (
-        "The address answered with RST: nothing listens there, or a NAT or firewall rejects; check the "
-        "peer's port or its firewall."
+        "The address answered with RST: nothing listens there, or a NAT or firewall rejects; check the port and "
+        "the firewall of the other end."
     ),
     Verdict.RESET: "The connection was cut by an RST; a NAT may have rebooted or the peer's process ended.",
     Verdict.TIMED_OUT: (

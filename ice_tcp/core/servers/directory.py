@@ -82,8 +82,9 @@ class Directory:
         if within_reach:
             self._known(server, within_reach, now)
         else:
-            found = ", ".join(dict.fromkeys(endpoint.address.host for endpoint in endpoints)) or "nothing"
-            self._reports.unresolved(server, ServerFailure(Verdict.NO_ADDRESS, f"found {found}"))
+            found = ", ".join(dict.fromkeys(endpoint.address.host for endpoint in endpoints))
+            text = f"nothing is gathered from that reaches {found}" if found else "no address"
+            self._reports.unresolved(server, ServerFailure(Verdict.NO_ADDRESS, text))
 
 
 def reaches(local: TransportAddress, server: TransportAddress) -> bool:

@@ -95,6 +95,7 @@ class Relay(ABC):
         "_owner",
         "_permit_timer",
         "_redirects",
+        "_refused",
         "_tls",
         "_wishes",
         "bases",

@@ -27,6 +27,7 @@ from ice_tcp.core.servers.relay import Relay
 from ice_tcp.core.servers.relays import Relays, RelayUser
 from ice_tcp.core.servers.reports import Reports
 from ice_tcp.core.servers.server import Server
+from ice_tcp.core.trace import CandidateIgnored
 
 HIDDEN = {4: TransportAddress("0.0.0.0", DISCARD_PORT), 6: TransportAddress("::", DISCARD_PORT)}  # noqa: S104
 """The related address of a candidate whose base is nobody's business (RFC 8839 s5.1)."""
@@ -147,11 +148,18 @@ class Servers:
         """Unless it is redundant: seen before, or the base's very address (RFC 8445 s5.1.3)."""
         assert base.address is not None
         given = self._given.setdefault(base, [])
-        if mapped == base.address or mapped in given:
-            return
         rank = min(base.rank * _RANKS_A_HOST + min(len(given), _RANKS_A_HOST - 1), _LOWEST_RANK)
-        given.append(mapped)
-        self._found(base, self._candidate(CandidateType.SRFLX, base, endpoint, mapped, base.address, rank), now)
+        candidate = self._candidate(CandidateType.SRFLX, base, endpoint, mapped, base.address, rank)
+        if mapped == base.address:
+            self._ignore(candidate, "the server sees the base itself", now)
+        elif mapped in given:
+            self._ignore(candidate, "another server saw the same", now)
+        else:
+            given.append(mapped)
+            self._found(base, candidate, now)
+
+    def _ignore(self, candidate: Candidate, why: str, now: float) -> None:
+        self._context.note(now, CandidateIgnored(candidate, f"redundant: {why} (RFC 8445 s5.1.3)"))
 
     def _relayed_at(self, relay: Relay, base: Base, now: float) -> None:
         assert base.address is not None
