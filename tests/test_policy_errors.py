@@ -86,7 +86,10 @@ pacing: {ta: 0.001}
             "interfaces.exclude: the list is too long; write at most 256 items",
         ),
         ("servers: [{}]", "p.yaml:1:11: servers[0].url: the key is missing; add it:"),
-        ("servers: [stun:x]", "servers[0]: not a mapping of keys; write url, username, password, tls below it"),
+        (
+            "servers: [stun:x]",
+            "servers[0]: not a mapping of keys; write url, username, password, secret, credential_lifetime, tls below it",
+        ),
         ("servers: [{url: stuns:x, tls: {ca_file: 5}}]", "servers[0].tls.ca_file: not text; write text, in quotes"),
     ],
 )

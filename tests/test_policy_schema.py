@@ -52,6 +52,7 @@ def test_the_servers_in_the_comments_of_default_yaml_load() -> None:
         "stun:stun.example.org",
         "turn:turn.example.org?transport=tcp",
         "turns:[2001:db8::7]:443?transport=tcp",
+        "turn:turn.example.net",
     ]
 
 
@@ -99,7 +100,7 @@ def test_every_span_of_time_tells_its_unit() -> None:
     sections = ("timeouts", "consent", "nomination", "pacing")
     fields = [field for name in sections for field in type(getattr(Policy.default(), name)).model_fields.values()]
     spans = [field.description for field in fields if field.annotation is float]
-    assert len(spans) == 15
+    assert len(spans) == 16
     assert [text for text in spans if "econds" not in (text or "")] == []
 
 

@@ -9,6 +9,7 @@ from random import Random
 import pytest
 
 from candidates.candidate import InterfaceAddress, TcpType
+from ice_tcp import stun
 from ice_tcp.core import exchanges, trace
 from ice_tcp.core.agent import Agent
 from ice_tcp.core.commands import Connect, Failure, TcpPath
@@ -17,6 +18,7 @@ from ice_tcp.core.pacing import Pacer
 from ice_tcp.core.trace import Record
 from tests.core.net import AWAY, UDP_ONLY, Net, Node, policy, tcp_candidate, tcp_only
 from tests.core.peer import Peer
+from tests.core_servers.world import World, served, turn
 
 RECORDS: tuple[type[object], ...] = typing.get_args(Record)
 
@@ -109,7 +111,19 @@ def tcp_session() -> Node:
     return node
 
 
+def served_session() -> Node:
+    """A node that has a relay, and gets an answer that it asked nobody for."""
+    world = World()
+    world.server()
+    node = world.client(served(turn()))
+    node.gather()
+    world.run(1)
+    stray = stun.encode(stun.MessageClass.SUCCESS, stun.Method.ALLOCATE, bytes(12), [])
+    node.leg_receives(next(iter(node.legs)), stray)
+    return node
+
+
 def test_every_kind_of_record_is_written_when_its_thing_happens() -> None:
     one, other = busy_session()
-    written = {type(record) for node in (one, other, tcp_session()) for _, record in node.trace}
+    written = {type(record) for node in (one, other, tcp_session(), served_session()) for _, record in node.trace}
     assert set(RECORDS) - written == set()
