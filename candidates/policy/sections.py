@@ -174,8 +174,8 @@ class Nomination(Section):
     )
     relay_grace: Seconds = Field(
         default=5.0,
-        description="The same while a relayed pair is the best: it carries data, un-nominated, and a direct one is "
-        "waited for.",
+        description="Seconds that a direct pair is waited for while a relayed one is the best: it carries data, "
+        "un-nominated.",
     )
 
 
