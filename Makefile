@@ -7,11 +7,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SEEDS ?= 50000
+REPEAT ?= 1
 SECONDS ?= 60
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs bench conformance sim interop interop-deps fuzz clean distclean
+.PHONY: help demo test lint types docs bench conformance sim interop lab lab-ci interop-deps fuzz clean distclean
 
 help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,8 +48,16 @@ sim: $(READY)  ## Run the simulator over many seeds: make sim SEEDS=50000
 interop: $(READY)  ## Run the tests against other implementations; what they need: make interop-deps
 	$(BIN)/python -m pytest -m interop $(ARGS)
 
-interop-deps:  ## Install the other implementations (Debian; needs root)
-	@command -v turnserver >/dev/null || { apt-get update && apt-get install -y --no-install-recommends coturn; }
+lab: $(READY)  ## Connect agents through every pair of kernel NATs (needs root): make lab REPEAT=10
+	@$(BIN)/python -m interop lab --repeat $(REPEAT) $(ARGS)
+
+lab-ci: $(READY)  ## Test the NAT lab itself (needs root)
+	$(BIN)/python -m pytest -m natlab $(ARGS)
+
+interop-deps:  ## Install the other implementations, and what the NAT lab needs (Debian; needs root)
+	@missing=; for each in turnserver:coturn nft:nftables ip:iproute2 conntrack:conntrack openssl:openssl; do \
+		command -v $${each%%:*} >/dev/null || missing="$$missing $${each##*:}"; done; \
+	[ -z "$$missing" ] || { apt-get update && apt-get install -y --no-install-recommends $$missing; }
 
 fuzz: $(READY)  ## Search for input that breaks a parser, each for so long: make fuzz SECONDS=60
 	@set -e; for entry in tests/fuzz/fuzz_*.py; do \

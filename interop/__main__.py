@@ -10,6 +10,7 @@ import click
 COMMANDS: Final = {
     "bench": "interop.bench.__main__:main",
     "conformance": "interop.conformance.command:command",
+    "lab": "interop.natlab.command:command",
 }
 """By name: where each command is. Only the one that is asked for is imported, and with it what it needs."""
 
