@@ -7,7 +7,7 @@ is carried message by message, unframed, for framing is the shell's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from random import Random
@@ -58,7 +58,6 @@ SECRET = "the secret of all"
 USERS = {"alice": "open sesame"}
 
 STUN: dict[str, object] = {"url": f"stun:{HOST}"}
-STUN_UDP: dict[str, object] = {"url": f"stun:{HOST}"}
 
 
 def turn(url: str = f"turn:{HOST}", **keys: object) -> dict[str, object]:
@@ -66,7 +65,7 @@ def turn(url: str = f"turn:{HOST}", **keys: object) -> dict[str, object]:
     return {"url": url, "username": "alice", "password": USERS["alice"], **keys}
 
 
-def served(*servers: dict[str, object], **sections: object) -> Policy:
+def served(*servers: Mapping[str, object], **sections: object) -> Policy:
     """A policy with servers, of UDP candidates unless it says otherwise."""
     return policy(servers=list(servers), **{"transports": ["udp"], **sections})
 
