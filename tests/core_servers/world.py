@@ -438,6 +438,10 @@ class Server:
             for host in self.options.hosts
             for port in ports
         ]
+        if self.options.tls_port is not None:
+            self.listeners += [
+                asked.Listener(asked.Leg.TLS, (host, self.options.tls_port)) for host in self.options.hosts
+            ]
         self.core = ServerCore(self.options, self.listeners, rng=Random(seed), wall_clock=lambda: WALL + self._elapsed)
         ends = list(self.streams.values())
         self.streams.clear()
@@ -538,7 +542,8 @@ class Server:
             (
                 index
                 for index, listener in enumerate(self.listeners)
-                if listener.address == (local.host, local.port) and listener.leg.value == transport.value
+                if listener.address == (local.host, local.port)
+                and (listener.leg is asked.Leg.UDP) is (transport is Transport.UDP)
             ),
             None,
         )
