@@ -37,7 +37,15 @@ from ice_tcp.core.commands import (
     TurnIntoStream,
     UdpPath,
 )
-from ice_tcp.core.events import Purpose, Role, ServerReport
+from ice_tcp.core.events import (
+    AgentState,
+    GatheringDone,
+    LocalCandidateFound,
+    Purpose,
+    Restarted,
+    Role,
+    ServerReport,
+)
 from ice_tcp.core.outcomes import ServerFailure
 from ice_tcp.core.pacing import Pacer
 from ice_tcp.core.servers import servers_of
@@ -171,6 +179,15 @@ class World(Net):
         self.servers.append(server)
         return server
 
+    def connect(self, one: Client, other: Client) -> None:
+        """They gather, tell each other everything as it comes, and begin their checks."""
+        one.partner, other.partner = other, one
+        for client in (one, other):
+            client.gather()
+        for client in (one, other):
+            client.tells_parameters()
+            client.start()
+
     def later(self, sender: Far, act: Callable[[], None]) -> None:
         self.flying.append(Flight(self.now + self.delay, sender, act))
 
@@ -213,6 +230,31 @@ class Client(Node):
     delivered: list[tuple[Path, bytes]] = field(default_factory=list)
     """Application data that came through a relay."""
     queries: dict[QueryId, Resolve] = field(default_factory=dict)
+    partner: Client | None = None
+    """Hears of candidates, their end and restarts, a delay later."""
+
+    # -- signaling
+
+    def drain(self) -> None:
+        told = len(self.events)
+        Node.drain(self)
+        for _, event in self.events[told:]:
+            if isinstance(event, LocalCandidateFound):
+                self._tells(lambda partner, each=event: partner.hear_of(each.candidate))  # type: ignore[misc]
+            elif isinstance(event, GatheringDone):
+                self._tells(lambda partner: partner.hear_end())
+            elif isinstance(event, Restarted):
+                self.tells_parameters()
+
+    def tells_parameters(self) -> None:
+        parameters = self.agent.local_parameters
+        self._tells(lambda partner: partner.know(parameters))
+
+    def _tells(self, tell: Callable[[Client], None]) -> None:
+        partner, net = self.partner, self.net
+        assert isinstance(net, World)
+        if partner is not None:
+            net.later(self, lambda: tell(partner) if partner.state is not AgentState.CLOSED else None)
 
     # -- inputs
 
