@@ -31,6 +31,7 @@ TURN = "servers: [{url: 'turn:turn.example.org?transport=%s', username: u, passw
         ("transports: [udp]\ntcp_types: [so]", "tcp_types", "transports has no tcp"),
         ("advertise: {transports: [udp], tcp_types: [so]}", "advertise.tcp_types", "transports has no tcp"),
         ("transports: [udp]\nports: {tcp: 1-9}", "ports.tcp", "transports has no tcp"),
+        ("transports: [udp]\nports: {tcp: 1-9}\n" + TURN % "udp", "ports.tcp", "transports has no tcp"),
         ("transports: [tcp]\nports: {udp: 1-9}", "ports.udp", "transports has no udp"),
         ("ports: {tcp: 5000-5000}", "ports.tcp", "one port is too few: passive and so take a port each"),
         ("interfaces: {include: []}", "interfaces.include", "no interface is left"),
@@ -82,12 +83,23 @@ TURN = "servers: [{url: 'turn:turn.example.org?transport=%s', username: u, passw
         ("servers: [{url: 'turn:x'}]", "servers[0].url", "a TURN server needs credentials"),
         ("servers: [{url: 'turn:x', username: u}]", "servers[0].username", "it is useless without password"),
         ("servers: [{url: 'stun:x', password: p}]", "servers[0].password", "it is useless without username"),
+        (
+            "servers: [{url: 'turn:x', username: u, password: p, secret: s}]",
+            "servers[0].secret",
+            "password says the same in another way; remove one of the two",
+        ),
+        (
+            "servers: [{url: 'turn:x', username: u, password: p, credential_lifetime: 60.0}]",
+            "servers[0].credential_lifetime",
+            "it is useless without secret",
+        ),
         ("servers: [{url: 'stun:x', tls: {verify: false}}]", "servers[0].tls", "without TLS; write stuns:"),
         ("preferences: {types: {udp: {prflx: 90}}}", "preferences.types.udp.prflx", "90 is lower than srflx, 100"),
         ("preferences: {types: {tcp: {relay: 90}}}", "preferences.types.tcp.relay", "also the preference of host"),
         ("preferences: {directions: {nat: {so: 4}}}", "preferences.directions.nat.so", "also the preference of active"),
         ("limits: {connects_per_ip: 1}", "limits.connects_per_ip", "one attempt is kept for simultaneous open"),
         ("consent: {interval: 30, timeout: 30}", "consent.interval", "30 s is not below consent.timeout, 30 s"),
+        ("nomination: {relay_grace: 40}", "nomination.relay_grace", "40 s is not below timeouts.patience, 39.5 s"),
         ("nomination: {grace: 40}", "nomination.grace", "40 s is not below timeouts.patience, 39.5 s"),
     ],
 )
@@ -130,6 +142,9 @@ def test_contradictions_are_told_together_with_their_places() -> None:
         "consent: {enabled: false, interval: 60}",
         "limits: {connects_per_ip: 1}\ntcp_types: [so]",
         "servers: [{url: 'stuns:x', tls: {server_name: y}}]",
+        "servers: [{url: 'turn:x', secret: s}]",
+        "servers: [{url: 'turn:x', username: u, secret: s, credential_lifetime: 60.0}]",
+        "transports: [udp]\nports: {tcp: 1-9}\n" + TURN % "tcp",
     ],
 )
 def test_what_only_looks_contradictory_loads(text: str) -> None:

@@ -88,8 +88,11 @@ pacing: {ta: 0.001}
         ("servers: [{}]", "p.yaml:1:11: servers[0].url: the key is missing; add it:"),
         (
             "servers: [stun:x]",
-            "servers[0]: not a mapping of keys; write url, username, password, secret, credential_lifetime, tls below it",
+            "servers[0]: not a mapping of keys; write url, username, password, secret, credential_lifetime, tls below",
         ),
+        ("relay: {lifetime: 0}", "relay.lifetime: 0 is out of range"),
+        ("relay: {lifetime: 4294967296}", "relay.lifetime: 4294967296 is out of range"),
+        ("relay: {even_port: 1}", "relay.even_port: not true or false"),
         ("servers: [{url: stuns:x, tls: {ca_file: 5}}]", "servers[0].tls.ca_file: not text; write text, in quotes"),
     ],
 )

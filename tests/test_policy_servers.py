@@ -140,10 +140,19 @@ def test_a_server_made_in_code() -> None:
     assert server.relays
 
 
-def test_secrets_do_not_show_in_a_policy() -> None:
-    policy = load(f"servers: [{{url: 'turn:x', username: {SECRET}-user, password: {SECRET}}}]")
+def test_a_shared_secret_is_read_as_other_credentials_are() -> None:
+    server = _server("secret: '${TURN_PASSWORD}', credential_lifetime: 600.0")
+    assert server.secret == SecretStr("s3cret")
+    assert server.credential_lifetime == 600.0
+    assert _server("secret: s").credential_lifetime == 86400.0
+
+
+@pytest.mark.parametrize("key", ["username: u, password", "secret"])
+def test_secrets_do_not_show_in_a_policy(key: str) -> None:
+    policy = load(f"servers: [{{url: 'turn:x', {key}: {SECRET}}}]")
     shown = [repr(policy), str(policy), policy.model_dump_json(), repr(policy.model_dump()), str(policy.explain())]
-    shown += [json.dumps(policy_schema()), repr(policy.servers[0]), str(policy.servers[0].password)]
+    shown += [json.dumps(policy_schema()), repr(policy.servers[0])]
+    shown += [str(policy.servers[0].password), str(policy.servers[0].secret)]
     assert [text for text in shown if SECRET in text] == []
     assert pickle.loads(pickle.dumps(policy)) == policy  # noqa: S301 - our own bytes
 
@@ -161,6 +170,8 @@ def test_secrets_do_not_show_in_a_policy() -> None:
         f"servers: [{{url: 'turn:x', username: u, password: '{SECRET}${{NOT_SET}}'}}]",
         f"servers: [{{url: 'turn:x', password: {SECRET}}}]",
         f"servers: [{{url: 'turn:x', passwort: {SECRET}}}]",
+        f"servers: [{{url: 'turn:x', secret: [{SECRET}]}}]",
+        f"servers: [{{url: 'turn:x', username: u, password: p, secret: {SECRET}}}]",
         f"servers: [{{url: 'turn:x', tls: {{server_name: [{SECRET}]}}}}]",
         f"servers: {SECRET}",
         f"servers: [{SECRET}]",

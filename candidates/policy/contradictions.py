@@ -61,7 +61,8 @@ def _tcp(policy: Policy) -> _Found:
 
 def _ports(policy: Policy) -> _Found:
     for transport in Transport:
-        if getattr(policy.ports, transport) and transport not in policy.transports:
+        is_used = transport in policy.transports or (transport is Transport.TCP and _reaches_relays_by_tcp(policy))
+        if getattr(policy.ports, transport) and not is_used:
             yield Contradiction(
                 ("ports", transport.value),
                 f"transports has no {transport}",
@@ -74,6 +75,10 @@ def _ports(policy: Policy) -> _Found:
             "one port is too few: passive and so take a port each (RFC 6544 s5.1)",
             "give a wider range, or remove one of them from tcp_types",
         )
+
+
+def _reaches_relays_by_tcp(policy: Policy) -> bool:
+    return any(server.relays and server.url.transport is not Transport.UDP for server in policy.servers)
 
 
 def _sources(policy: Policy) -> _Found:
@@ -238,11 +243,15 @@ def _servers(policy: Policy) -> _Found:
             yield Contradiction(("servers", index, "password"), "it is useless without username", "add username")
         elif server.username and not (server.password or server.secret):
             yield Contradiction(("servers", index, "username"), "it is useless without password", "add password")
+        if "credential_lifetime" in server.model_fields_set and not server.secret:
+            yield Contradiction(
+                ("servers", index, "credential_lifetime"), "it is useless without secret", "add secret, or remove it"
+            )
         if server.relays and not (server.username or server.password or server.secret):
             yield Contradiction(
                 ("servers", index, "url"),
                 "a TURN server needs credentials (RFC 8656 s5)",
-                "add username and password",
+                "add username and password, or secret",
             )
         if "tls" in server.model_fields_set and not server.url.scheme.secure:
             secure = f"{server.url.scheme}s"
@@ -292,12 +301,14 @@ def _times(policy: Policy) -> _Found:
             f"{policy.consent.interval:g} s is not below consent.timeout, {policy.consent.timeout:g} s",
             "ask several times before consent is lost (RFC 7675 s5.1)",
         )
-    if policy.nomination.grace >= policy.timeouts.patience:
-        yield Contradiction(
-            ("nomination", "grace"),
-            f"{policy.nomination.grace:g} s is not below timeouts.patience, {policy.timeouts.patience:g} s",
-            "nominate before the session may fail",
-        )
+    for key in ("grace", "relay_grace"):
+        grace = getattr(policy.nomination, key)
+        if grace >= policy.timeouts.patience:
+            yield Contradiction(
+                ("nomination", key),
+                f"{grace:g} s is not below timeouts.patience, {policy.timeouts.patience:g} s",
+                "nominate before the session may fail",
+            )
 
 
 def _leaves(

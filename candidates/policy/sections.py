@@ -174,7 +174,7 @@ class Nomination(Section):
     )
     relay_grace: Seconds = Field(
         default=5.0,
-        description="Seconds that a direct pair is waited for while a relayed one is the best: it carries data, "
+        description="Seconds that a direct pair is waited for while a relayed one is the best, which carries the data "
         "un-nominated.",
     )
 
@@ -183,7 +183,9 @@ class Relay(Section):
     """What is asked of TURN servers for relayed candidates (RFC 8656)."""
 
     lifetime: PositiveCount | None = Field(
-        default=None, description="Seconds that an allocation shall live between two refreshes; null: the server's."
+        default=None,
+        le=2**32 - 1,
+        description="Seconds that an allocation shall live between two refreshes; null: the server's.",
     )
     even_port: Flag = Field(
         default=False,

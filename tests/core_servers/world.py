@@ -7,7 +7,7 @@ is carried message by message, unframed, for framing is the shell's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from random import Random
@@ -37,7 +37,15 @@ from ice_tcp.core.commands import (
     TurnIntoStream,
     UdpPath,
 )
-from ice_tcp.core.events import Purpose, Role, ServerReport
+from ice_tcp.core.events import (
+    AgentState,
+    GatheringDone,
+    LocalCandidateFound,
+    Purpose,
+    Restarted,
+    Role,
+    ServerReport,
+)
 from ice_tcp.core.outcomes import ServerFailure
 from ice_tcp.core.pacing import Pacer
 from ice_tcp.core.servers import servers_of
@@ -58,7 +66,6 @@ SECRET = "the secret of all"
 USERS = {"alice": "open sesame"}
 
 STUN: dict[str, object] = {"url": f"stun:{HOST}"}
-STUN_UDP: dict[str, object] = {"url": f"stun:{HOST}"}
 
 
 def turn(url: str = f"turn:{HOST}", **keys: object) -> dict[str, object]:
@@ -66,7 +73,7 @@ def turn(url: str = f"turn:{HOST}", **keys: object) -> dict[str, object]:
     return {"url": url, "username": "alice", "password": USERS["alice"], **keys}
 
 
-def served(*servers: dict[str, object], **sections: object) -> Policy:
+def served(*servers: Mapping[str, object], **sections: object) -> Policy:
     """A policy with servers, of UDP candidates unless it says otherwise."""
     return policy(servers=list(servers), **{"transports": ["udp"], **sections})
 
@@ -172,6 +179,15 @@ class World(Net):
         self.servers.append(server)
         return server
 
+    def connect(self, one: Client, other: Client) -> None:
+        """They gather, tell each other everything as it comes, and begin their checks."""
+        one.partner, other.partner = other, one
+        for client in (one, other):
+            client.gather()
+        for client in (one, other):
+            client.tells_parameters()
+            client.start()
+
     def later(self, sender: Far, act: Callable[[], None]) -> None:
         self.flying.append(Flight(self.now + self.delay, sender, act))
 
@@ -214,6 +230,31 @@ class Client(Node):
     delivered: list[tuple[Path, bytes]] = field(default_factory=list)
     """Application data that came through a relay."""
     queries: dict[QueryId, Resolve] = field(default_factory=dict)
+    partner: Client | None = None
+    """Hears of candidates, their end and restarts, a delay later."""
+
+    # -- signaling
+
+    def drain(self) -> None:
+        told = len(self.events)
+        Node.drain(self)
+        for _, event in self.events[told:]:
+            if isinstance(event, LocalCandidateFound):
+                self._tells(lambda partner, each=event: partner.hear_of(each.candidate))  # type: ignore[misc]
+            elif isinstance(event, GatheringDone):
+                self._tells(lambda partner: partner.hear_end())
+            elif isinstance(event, Restarted):
+                self.tells_parameters()
+
+    def tells_parameters(self) -> None:
+        parameters = self.agent.local_parameters
+        self._tells(lambda partner: partner.know(parameters))
+
+    def _tells(self, tell: Callable[[Client], None]) -> None:
+        partner, net = self.partner, self.net
+        assert isinstance(net, World)
+        if partner is not None:
+            net.later(self, lambda: tell(partner) if partner.state is not AgentState.CLOSED else None)
 
     # -- inputs
 
@@ -439,6 +480,10 @@ class Server:
             for host in self.options.hosts
             for port in ports
         ]
+        if self.options.tls_port is not None:
+            self.listeners += [
+                asked.Listener(asked.Leg.TLS, (host, self.options.tls_port)) for host in self.options.hosts
+            ]
         self.core = ServerCore(self.options, self.listeners, rng=Random(seed), wall_clock=lambda: WALL + self._elapsed)
         ends = list(self.streams.values())
         self.streams.clear()
@@ -539,7 +584,8 @@ class Server:
             (
                 index
                 for index, listener in enumerate(self.listeners)
-                if listener.address == (local.host, local.port) and listener.leg.value == transport.value
+                if listener.address == (local.host, local.port)
+                and (listener.leg is asked.Leg.UDP) is (transport is Transport.UDP)
             ),
             None,
         )

@@ -348,17 +348,15 @@ class Reflexive:
         return question
 
     def _share(self, question: Question, server: Server, purpose: Purpose, now: float) -> None:
-        """A server is found where another one was asked already, or that one's other address: one answer does."""
-        is_wanted = purpose is Purpose.REFLEXIVE is not question.purpose
-        if is_wanted:
-            question.purpose = purpose
-        if server not in question.servers:
-            question.servers.append(server)
-        elif not is_wanted:
+        """A server is found where another one was asked already: one answer does."""
+        if purpose is Purpose.MAPPING or server in question.servers:
             return
+        was_probe = question.purpose is Purpose.MAPPING
+        question.purpose = purpose
+        question.servers = [server] if was_probe else [*question.servers, server]
         if question.outcome is not None:
             self._report(question)
-        if is_wanted and isinstance(question.outcome, Mapping):
+        if was_probe and isinstance(question.outcome, Mapping):
             self._tell(question, question.outcome, now)
 
     def _tell(self, question: Question, mapping: Mapping, now: float) -> None:
