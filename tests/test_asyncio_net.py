@@ -16,8 +16,9 @@ from ice_tcp.datapath import Received, StreamPath, Traffic
 from ice_tcp.framing import FrameSplitter
 from ice_tcp.net.asyncio_net import Network
 from ice_tcp.net.datagrams import MAX_DATAGRAM_BYTES, DatagramSocket
+from ice_tcp.net.listeners import Listener
 from ice_tcp.net.sockets import LEASES, NetworkError, SocketAddress, bind_connector, bind_udp, transport_address
-from ice_tcp.net.streams import Connection, Listener, PeerConnection
+from ice_tcp.net.streams import Connection, PeerConnection
 from ice_tcp.stun import is_stun
 from tests.loops import Runner, on_loop, run
 from tests.test_datapath import stun

@@ -24,8 +24,9 @@ from ice_tcp.driver.ports import Component, Core, StreamPort
 from ice_tcp.net.asyncio_net import Network
 from ice_tcp.net.component import RelayRoute
 from ice_tcp.net.datagrams import ConnectedSocket
+from ice_tcp.net.listeners import Listener
 from ice_tcp.net.sockets import SocketAddress, failure_text
-from ice_tcp.net.streams import Connection, Listener
+from ice_tcp.net.streams import Connection
 
 _TLS_RECORDS = (0x15, 0x16)
 """First bytes of an alert and of a handshake: how a TLS port answers what is no TLS."""

@@ -23,8 +23,9 @@ from ice_tcp.core.events import Event
 from ice_tcp.datapath import DatagramPath, Received, Traffic
 from ice_tcp.net.component import DatagramRoute, Inbox, Outlet
 from ice_tcp.net.datagrams import DatagramSocket
+from ice_tcp.net.listeners import Listener
 from ice_tcp.net.sockets import NetworkError, SocketAddress, transport_address
-from ice_tcp.net.streams import Connection, Listener, PeerConnection, refuse_one
+from ice_tcp.net.streams import Connection, PeerConnection, refuse_one
 
 STUN_WINDOW = 512 * 1024
 """Bytes read of a connection, whose application does not read, for each STUN message that we send on it.

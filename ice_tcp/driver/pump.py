@@ -18,7 +18,6 @@ from typing import Any, TypeVar, assert_never
 from candidates.candidate import TransportAddress
 from candidates.policy import Policy
 from candidates.policy.sections import Limits
-from candidates.policy.servers import ServerUri
 from ice_tcp.core.agent import Agent
 from ice_tcp.core.commands import (
     Admit,
@@ -54,10 +53,11 @@ from ice_tcp.core.trace import TraceSink
 from ice_tcp.datapath import StreamPath, Traffic
 from ice_tcp.driver.legs import DatagramLeg, Leg, StreamLeg
 from ice_tcp.driver.ports import Component, Core, DatagramPort, ListenerPort, StreamPort
+from ice_tcp.driver.queries import Queries
 from ice_tcp.net.asyncio_net import Network
 from ice_tcp.net.component import Route
 from ice_tcp.net.precise import PreciseTimer, precise_timers
-from ice_tcp.net.resolve import ResolveError, Resolver
+from ice_tcp.net.resolve import Resolver
 from ice_tcp.net.sockets import NetworkError
 from ice_tcp.net.streams import Connection, PeerConnection
 
@@ -114,8 +114,6 @@ class Driver:
         "_precise",
         "_pumping",
         "_queries",
-        "_resolver",
-        "_resolving",
         "_sockets",
         "_something_gone",
         "_streams",
@@ -145,9 +143,7 @@ class Driver:
         self._listeners: dict[ListenerId, ListenerPort] = {}
         self._streams: dict[StreamId, StreamPort] = {}
         self._legs: dict[LegId, Leg] = {}
-        self._resolver = resolver or Resolver()
-        self._queries: dict[QueryId, asyncio.Task[None]] = {}
-        self._resolving: set[asyncio.Task[None]] = set()  # those that were given up, too
+        self._queries = Queries(self, resolver or Resolver())
         self._lingering: dict[Connection[Any], None] = {}
         self._something_gone: asyncio.Event | None = None
         self._inputs: list[tuple[Callable[..., object], tuple[Any, ...]]] = []  # seldom more than one
@@ -261,7 +257,7 @@ class Driver:
             case TurnIntoStream(leg, stream):
                 self._turn_into_stream(leg, stream)
             case Resolve(query, uri):
-                self._begin_query(query, uri)
+                self._queries.begin(query, uri)
             case Close(handle):
                 self._close(handle)
             case _:
@@ -355,21 +351,6 @@ class Driver:
             port = self._streams[stream] = StreamPort(self, stream, leg.component)
             leg.turn_into_stream(port, self._stream_path())
 
-    def _begin_query(self, query: QueryId, uri: ServerUri) -> None:
-        task = self._queries[query] = self._loop.create_task(self._resolve(query, uri))
-        self._resolving.add(task)
-        task.add_done_callback(self._resolving.discard)
-
-    async def _resolve(self, query: QueryId, uri: ServerUri) -> None:
-        try:
-            endpoints = await self._resolver.resolve(uri)
-        except ResolveError as error:
-            del self._queries[query]
-            self.feed(self._core.resolve_failed, query, str(error))
-        else:
-            del self._queries[query]
-            self.feed(self._core.resolved, query, endpoints)
-
     def _stream_path(self) -> StreamPath:
         return StreamPath(early_limit=self._limits.early_bytes, send_limit=self._limits.send_bytes)
 
@@ -397,7 +378,6 @@ class Driver:
         listener = self._listeners.pop(ListenerId(handle), None)
         stream = self._streams.get(StreamId(handle))
         leg = self._legs.get(LegId(handle))
-        query = self._queries.pop(QueryId(handle), None)
         if sock is not None:
             sock.close()
         if listener is not None:
@@ -407,8 +387,7 @@ class Driver:
             self._close_stream(stream)
         if leg is not None:
             leg.close()
-        if query is not None:
-            query.cancel()
+        self._queries.give_up(QueryId(handle))
 
     def _close_stream(self, port: StreamPort) -> None:
         if port.connection is not None and not self.close_connection(port.connection):
@@ -491,10 +470,7 @@ class Driver:
         self._closing = True
         self.call(self._core.close)
         try:
-            for query in self._resolving:
-                query.cancel()
-            if self._resolving:
-                await asyncio.wait(self._resolving)
+            await self._queries.end()
             while self._lingering or self._legs:
                 self._something_gone = self._something_gone or asyncio.Event()
                 self._something_gone.clear()

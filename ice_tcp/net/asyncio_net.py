@@ -15,6 +15,7 @@ from candidates.candidate import TransportAddress
 from ice_tcp.core.commands import PortRange, TlsOptions
 from ice_tcp.datapath import StreamPath
 from ice_tcp.net.datagrams import ConnectedHandler, ConnectedSocket, DatagramHandler, DatagramSocket
+from ice_tcp.net.listeners import Listener, ListenerHandler
 from ice_tcp.net.sockets import (
     NetworkError,
     bind_connector,
@@ -26,7 +27,7 @@ from ice_tcp.net.sockets import (
     scope_of,
     socket_address,
 )
-from ice_tcp.net.streams import Connection, Listener, ListenerHandler, P, PeerConnection, StreamHandler
+from ice_tcp.net.streams import Connection, P, PeerConnection, StreamHandler
 from ice_tcp.net.tls import SecureConnection, TlsLayer, tls_context
 
 

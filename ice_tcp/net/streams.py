@@ -1,4 +1,4 @@
-"""TCP on an asyncio event loop: connections from the first SYN on, and listeners."""
+"""TCP on an asyncio event loop: connections from the first SYN on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from ice_tcp.net.sockets import (
     failure_of,
     scope_of,
     socket_address,
-    transport_address,
 )
 
 CLOSE_TIMEOUT = 1.0
@@ -28,10 +27,6 @@ CLOSE_TIMEOUT = 1.0
 _BUFFER_BYTES = 256 * 1024
 _COPIED_BYTES = 4096
 """Packets up to about this size are cheaper to copy together than to gather."""
-_ACCEPTS_PER_WAKE = 16
-_ACCEPT_PAUSE = 0.1
-"""Seconds without accepting when the process has no descriptor left; the connections wait in the kernel."""
-
 _WOULD_BLOCK = (BlockingIOError, InterruptedError)
 
 _receive_buffers: WeakKeyDictionary[asyncio.AbstractEventLoop, memoryview] = WeakKeyDictionary()
@@ -445,58 +440,3 @@ PeerConnection: TypeAlias = Connection[StreamPath]
 def refuse_one(message: bytes) -> bool:  # noqa: ARG001 - stands for an application that takes messages
     """A `Connection.deliver_one` that has all data come by ``stream_received``."""
     return False
-
-
-class ListenerHandler(Protocol):
-    """Who owns a `Listener`."""
-
-    def accepted(self, listener: Listener, sock: socket.socket, remote: TransportAddress) -> None:
-        """A connection came: make a `Connection` of ``sock``, or close it."""
-
-
-class Listener:
-    """A listening TCP socket; connectors may share its port."""
-
-    __slots__ = ("_handler", "_lease", "_loop", "_pause", "address", "sock")
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, sock: socket.socket, host: str, handler: ListenerHandler
-    ) -> None:
-        self._loop = loop
-        self._handler = handler
-        self._pause: asyncio.TimerHandle | None = None
-        self.sock = sock
-        self.address = TransportAddress(host, sock.getsockname()[1])
-        self._lease = (host, self.address.port)
-        LEASES.take(*self._lease)
-        self._listen()
-
-    def _listen(self) -> None:
-        self._pause = None
-        self._loop.add_reader(self.sock, self._accept)
-
-    def _accept(self) -> None:
-        for _ in range(_ACCEPTS_PER_WAKE):
-            try:
-                sock, address = self.sock.accept()
-            except _WOULD_BLOCK:
-                return
-            except OSError as error:
-                if failure_of(error.errno) is Failure.NO_RESOURCES:
-                    # The socket stays readable: watching it on would be a busy loop.
-                    self._loop.remove_reader(self.sock)
-                    self._pause = self._loop.call_later(_ACCEPT_PAUSE, self._listen)
-                    return
-                continue  # that connection ended before we took it
-            self._handler.accepted(self, sock, transport_address(address))
-            if self.sock.fileno() < 0:
-                return
-
-    def close(self) -> None:
-        if self.sock.fileno() < 0:
-            return
-        if self._pause is not None:
-            self._pause.cancel()
-        self._loop.remove_reader(self.sock)
-        self.sock.close()
-        LEASES.release(*self._lease)

@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import assert_never
 
 from candidates.candidate import TransportAddress
+from ice_tcp.net.listeners import Listener as Acceptor
 from ice_tcp.net.sockets import NetworkError, bind_connector, bind_listener, bind_udp, prepare_stream
-from ice_tcp.net.streams import Listener as Acceptor
 from ice_tcp.server.core import actions
 from ice_tcp.server.core.actions import Address, Leg, RelayTransport
 from ice_tcp.server.core.machine import ServerCore
