@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import NoReturn
@@ -21,7 +22,7 @@ from candidates.sdp import parse_candidate
 from ice_tcp.demo.document import DocumentView
 from ice_tcp.demo.live import LiveView
 from ice_tcp.demo.plain import PlainView
-from ice_tcp.demo.plan import Payload, Plan, PlanError, Policies, demo_policies, has_quic
+from ice_tcp.demo.plan import Choices, Payload, Plan, PlanError, demo_policies, has_quic
 from ice_tcp.demo.receiver import run_receiver
 from ice_tcp.demo.sender import RECEIVER_COMMAND, Outcome, View, run_sender
 from ice_tcp.gather.document import DocumentView as GatherDocument
@@ -30,6 +31,7 @@ from ice_tcp.gather.plain import PlainView as GatherLines
 from ice_tcp.gather.survey import Survey
 from ice_tcp.gather.survey import View as GatherView
 from ice_tcp.net.interfaces import host_addresses
+from ice_tcp.server import Leg
 from ice_tcp.server.command import command as server_command
 from interop.conformance.command import command as conformance_command
 
@@ -38,6 +40,7 @@ MAX_GENERATED_BYTES = 1 << 40
 _SIZE = re.compile(r"(\d{1,13})\s*([KMG]?)(?:i?B)?\Z", re.IGNORECASE)
 _SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
 _TRANSPORTS = click.Choice([transport.value for transport in Transport])
+_LEGS = click.Choice([leg.value for leg in Leg])
 _TCP_TYPES = click.Choice([tcp_type.value for tcp_type in TcpType])
 _EXISTING_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
@@ -81,6 +84,12 @@ def main() -> None:
     type=_TCP_TYPES,
     help="Use TCP, with the sender of this type: active connects, passive waits, so does both.",
 )
+@click.option("--relay-only", is_flag=True, help="Use relayed candidates only: everything goes through the server.")
+@click.option(
+    "--relay-transport",
+    type=_LEGS,
+    help="Reach the server by this; by default udp, or tcp where TCP is relayed. Over TLS its certificate is verified.",
+)
 @click.option("--policy", "policy_path", type=_EXISTING_FILE, metavar="F", help="Both sides follow this policy file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, and nothing else.")
 def demo(
@@ -88,14 +97,17 @@ def demo(
     size: int | None,
     transport: str | None,
     tcp_type: str | None,
+    relay_only: bool,
+    relay_transport: str | None,
     policy_path: Path | None,
     as_json: bool,
 ) -> None:
     """Connect two processes on this machine and send a file from one to the other.
 
-    Both processes run an ICE agent: they gather candidates, tell each other through a small signaling channel, check
-    UDP and TCP pairs together and select one. Over TCP the file goes through the connection itself, over UDP through
-    QUIC. Only loopback addresses are used, nothing leaves this machine, and no privileges are needed.
+    Both processes run an ICE agent: they gather candidates, ask a STUN and TURN server that the demonstration brings
+    along, tell each other through a small signaling channel, check UDP and TCP pairs together and select one. Over TCP
+    the file goes through the connection itself, over UDP through QUIC; with --relay-only it goes through the server.
+    Only loopback addresses are used, nothing leaves this machine, and no privileges are needed.
 
     The exit status is 0 only if the file arrived intact.
     """
@@ -104,12 +116,9 @@ def demo(
     if transport is None and tcp_type is None and not has_quic():
         click.echo("aioquic is not installed, so only TCP is tried; for UDP, pip install 'ice-tcp[quic]'", err=True)
         transport = Transport.TCP
+    arguments = Arguments(policy_path, transport, tcp_type, relay_only, relay_transport)
     try:
-        plan = Plan(
-            _policies(policy_path, transport, tcp_type),
-            _payload(path, size),
-            _receiver_arguments(policy_path, transport, tcp_type),
-        )
+        plan = Plan(arguments.choices(), _payload(path, size), arguments.again())
     except PlanError as error:
         raise click.UsageError(str(error)) from None
     try:
@@ -123,33 +132,61 @@ def demo(
 @main.command(RECEIVER_COMMAND, hidden=True)
 @click.option("--transport", type=_TRANSPORTS)
 @click.option("--tcp-type", type=_TCP_TYPES)
+@click.option("--relay-only", is_flag=True)
+@click.option("--relay-transport", type=_LEGS)
 @click.option("--policy", "policy_path", type=_EXISTING_FILE)
-def demo_receiver(policy_path: Path | None, transport: str | None, tcp_type: str | None) -> NoReturn:
+def demo_receiver(
+    policy_path: Path | None,
+    transport: str | None,
+    tcp_type: str | None,
+    relay_only: bool,
+    relay_transport: str | None,
+) -> NoReturn:
     """Be the other process of `demo`, which starts it by itself."""
-    sys.exit(run_receiver(_policies(policy_path, transport, tcp_type).receiver))
+    sys.exit(run_receiver(Arguments(policy_path, transport, tcp_type, relay_only, relay_transport).choices()))
 
 
-def _policies(path: Path | None, transport: str | None, tcp_type: str | None) -> Policies:
-    policy = Policy.default() if path is None else _read_policy(path)
-    try:
-        return demo_policies(
-            policy,
-            Transport(transport) if transport is not None else None,
-            TcpType(tcp_type) if tcp_type is not None else None,
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What both processes of the demonstration are told."""
+
+    policy: Path | None
+    transport: str | None
+    tcp_type: str | None
+    relay_only: bool
+    relay_transport: str | None
+
+    def choices(self) -> Choices:
+        """Raises PlanError for what does not go together."""
+        choices = Choices(
+            Policy.default() if self.policy is None else _read_policy(self.policy),
+            Transport(self.transport) if self.transport is not None else None,
+            TcpType(self.tcp_type) if self.tcp_type is not None else None,
+            self.relay_only,
+            Leg(self.relay_transport) if self.relay_transport is not None else None,
         )
-    except PolicyError as error:
-        raise PlanError(f"the policy does not fit the demonstration:\n{error}") from None
+        try:
+            demo_policies(choices)
+        except PolicyError as error:
+            raise PlanError(f"the policy does not fit the demonstration:\n{error}") from None
+        return choices
+
+    def again(self) -> list[str]:
+        """The same for the command line of the other process."""
+        options = (
+            ("--policy", self.policy),
+            ("--transport", self.transport),
+            ("--tcp-type", self.tcp_type),
+            ("--relay-transport", self.relay_transport),
+        )
+        words = [text for name, value in options if value is not None for text in (name, str(value))]
+        return [*words, "--relay-only"] if self.relay_only else words
 
 
 def _payload(path: Path | None, size: int | None) -> Payload:
     if path is not None:
         return Payload.of_file(path)
     return Payload.default() if size is None else Payload(size)
-
-
-def _receiver_arguments(path: Path | None, transport: str | None, tcp_type: str | None) -> list[str]:
-    options = (("--policy", path), ("--transport", transport), ("--tcp-type", tcp_type))
-    return [text for name, value in options if value is not None for text in (name, str(value))]
 
 
 def _show(plan: Plan, *, as_json: bool) -> Outcome:

@@ -13,7 +13,9 @@ from click.testing import CliRunner, Result
 
 from candidates.policy import Policy, load_policy
 from ice_tcp.cli import main
+from ice_tcp.demo.server import Access
 
+ACCESS = Access(("127.0.0.1",), 4000, "secret")
 CANDIDATE = "candidate:1 1 UDP 2130706431 192.0.2.1 50000 typ host"
 
 
@@ -76,6 +78,9 @@ def test_the_version_is_that_of_the_package() -> None:
         (["--size", "2000G"], "more than 1024G"),
         (["--size", "9999999999999G"], "more than 1024G"),
         (["--policy", "/nonexistent"], "does not exist"),
+        (["--relay-transport", "dtls"], "'dtls' is not one of 'udp', 'tcp', 'tls'"),
+        (["--relay-transport", "udp", "--transport", "tcp"], "TCP is relayed over tcp or tls to the server"),
+        (["--relay-only", "--tcp-type", "so"], "never both at once"),
         (["--udp"], "No such option"),
         (["README.md"], "unexpected extra argument"),
     ],
@@ -101,7 +106,12 @@ def test_a_policy_that_is_wrong_is_told_with_its_lines(bad: Path) -> None:
         ("transports: [udp]", ["--tcp-type", "so"], "tcp is not among the policy's transports: udp"),
         ("tcp_types: [active]", ["--tcp-type", "so"], "the sender would be so"),
         ("tcp_types: [active]", ["--tcp-type", "active"], "the receiver would be passive"),
-        ("{candidate_types: [relay], servers: [{url: 'turn:192.0.2.1', username: a, password: b}]}", [], "only relay"),
+        ("candidate_types: [host, srflx]", ["--relay-only"], "relay is not among the policy's candidate_types"),
+        (
+            "{lite: true, candidate_types: [host], tcp_types: [passive]}",
+            ["--relay-only"],
+            "a lite agent has host candidates only",
+        ),
     ],
 )
 def test_a_policy_that_does_not_fit_the_demonstration_is_told(
@@ -115,13 +125,14 @@ def test_a_policy_that_does_not_fit_the_demonstration_is_told(
 
 
 def test_the_other_process_needs_the_first() -> None:
-    result = CliRunner().invoke(main, ["demo-receiver"], input="")
-    assert result.exit_code == 2
-    assert "starts it by itself" in result.stderr
+    for invitation in ("", "1 token", "1 token []", "1 token {}", 'one token {"hosts": []}'):
+        result = CliRunner().invoke(main, ["demo-receiver"], input=invitation)
+        assert result.exit_code == 2
+        assert "starts it by itself" in result.stderr
 
 
 def test_the_other_process_ends_where_nobody_waits() -> None:
-    result = CliRunner().invoke(main, ["demo-receiver"], input="1 token\n")
+    result = CliRunner().invoke(main, ["demo-receiver"], input=f"1 token {ACCESS.to_json()}\n")
     assert result.exit_code == 1
     assert "nobody answers on port 1" in result.stderr
 

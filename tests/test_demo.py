@@ -23,7 +23,7 @@ from candidates.candidate import CandidateType, TcpType, Transport
 from candidates.policy import Policy
 from candidates.sdp import parse_candidate
 from ice_tcp.cli import main
-from ice_tcp.core.commands import TcpPath
+from ice_tcp.core.commands import Failure, TcpPath
 from ice_tcp.core.events import (
     LocalCandidateFound,
     PairChanged,
@@ -37,16 +37,21 @@ from ice_tcp.core.verdicts import Verdict
 from ice_tcp.demo import words
 from ice_tcp.demo.live import LiveView
 from ice_tcp.demo.plain import PlainView, summary
-from ice_tcp.demo.plan import GENERATED_BYTES, Payload, PlanError, demo_policies
+from ice_tcp.demo.plan import GENERATED_BYTES, Choices, Payload, PlanError, demo_policies
 from ice_tcp.demo.record import PairSeen, Record
 from ice_tcp.demo.sender import Outcome
+from ice_tcp.demo.server import Access, demo_server
 from ice_tcp.demo.side import DemoError, explained
 from ice_tcp.errors import ConnectError
+from ice_tcp.gather.words import AS_IT_IS, kind
+from ice_tcp.net.sockets import NetworkError
+from ice_tcp.server import Leg
 from ice_tcp.signaling import SignalingError
 from ice_tcp.transfer import FileOffer, Receipt, TransferError
 
 ACTIVE = parse_candidate("candidate:1 1 TCP 1524629503 127.0.0.1 9 typ host tcptype active")
 PASSIVE = parse_candidate("candidate:2 1 TCP 1520435199 127.0.0.1 50000 typ host tcptype passive")
+ACCESS = Access(("127.0.0.1", "::1"), 4000, "secret", 4001, "/ca.pem")
 UDP = parse_candidate("candidate:3 1 UDP 2130706431 ::1 50001 typ host")
 
 
@@ -102,6 +107,90 @@ def test_a_file_arrives_over_every_kind_of_path(
         states = [pair["states"][-1]["state"] for pair in side["checklist"]]
         assert "succeeded" in states
     assert document["sender"]["role"] == "controlling" and document["receiver"]["role"] == "controlled"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "leg", "transport"),
+    [
+        ([], "udp", "udp"),
+        (["--relay-transport", "tcp"], "tcp", "udp"),
+        (["--relay-transport", "tls"], "tls", "udp"),
+        (["--transport", "tcp"], "tcp", "tcp"),
+        (["--transport", "tcp", "--relay-transport", "tls"], "tls", "tcp"),
+        (["--tcp-type", "active"], "tcp", "tcp"),
+    ],
+)
+def test_a_file_arrives_through_the_relay(arguments: list[str], leg: str, transport: str) -> None:
+    document = demo_json("--relay-only", "--size", "200K", *arguments)
+    assert document["ok"] and document["transfer"]["bytes"] == 200 << 10
+    assert document["transfer"]["sha256_sent"] == document["receiver"]["sha256"]
+    assert document["relay"]["leg"] == leg
+    for side in ("sender", "receiver"):
+        pair = document[side]["selected_pair"]
+        assert pair["relayed"]
+        assert pair["local"]["type"] == "relay" and pair["remote"]["type"] in ("relay", "prflx")
+        assert pair["local"]["transport"] == transport
+        seen = [*document[side]["candidates"], *document[side]["remote_candidates"]]
+        assert {(each["type"], each["related"]) for each in seen} <= {("relay", "0.0.0.0:9"), ("relay", "[::]:9")}
+        assert {report["leg"] for report in document[side]["server"]} == {leg}
+        assert all(report["failure"] is None for report in document[side]["server"])
+
+
+def test_what_the_server_sees_and_relays_is_shown_whatever_the_size_of_the_file() -> None:
+    document = demo_json("--size", "1")
+    for side in ("sender", "receiver"):
+        candidates, reports = document[side]["candidates"], document[side]["server"]
+        assert {"host", "relay"} == {each["type"] for each in candidates}
+        own = {f"[{each['address']}]:{each['port']}" if ":" in each["address"] else f"{each['address']}:{each['port']}"
+               for each in candidates if each["type"] == "host"}  # fmt: skip
+        seen = [report["found"] for report in reports if report["purpose"] == "reflexive"]
+        assert len(seen) >= 3 and all(set(each) <= own for each in seen)
+        assert {report["transport"] for report in reports if report["purpose"] == "relay"} == {"udp", "tcp"}
+    result = demo("--size", "1")
+    assert "server   how it sees udp: 127.0.0.1:" in result.stdout and AS_IT_IS in result.stdout
+    assert "server   a relay of tcp: " in result.stdout and "sender   relay udp" in result.stdout
+    assert "\nrelay " not in result.stdout  # the path is direct
+
+
+def test_the_relay_of_the_path_is_told() -> None:
+    lines = demo("--relay-only", "--relay-transport", "tls", "--size", "1").stdout.splitlines()
+    (line,) = [line for line in lines if line.startswith("relay  ")]
+    assert line.startswith("relay           of udp, at 127.0.0.1:") and "by tls, certificate verified" in line
+
+
+def test_a_policy_of_relays_only_is_followed(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    server = "{url: 'turn:192.0.2.1', username: a, password: b}"
+    path.write_text(f"{{candidate_types: [relay], servers: [{server}]}}\n", "utf-8")
+    assert demo_json("--policy", str(path), "--size", "1")["sender"]["selected_pair"]["relayed"]
+
+
+def test_missing_cryptography_is_told_before_anything_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ice_tcp.demo.sender.has_cryptography", lambda: False)
+    document = demo_json("--size", "1", "--relay-only", "--relay-transport", "tls")
+    assert document["error"]["verdict"] == "cryptography-missing"
+    assert "pip install cryptography" in document["error"]["remedy"]
+    assert document["sender"]["candidates"] == []
+
+
+def test_a_server_that_cannot_listen_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken(*_: object) -> list[object]:
+        raise NetworkError(Failure.PORTS_TAKEN)
+
+    monkeypatch.setattr("ice_tcp.server.server.bind_listeners", taken)
+    document = demo_json("--size", "1")
+    assert document["error"]["verdict"] == "server-not-started" and "ports taken" in document["error"]["remedy"]
+
+
+def test_the_key_of_the_certificate_does_not_stay_on_the_disk() -> None:
+    async def run() -> Path:
+        async with demo_server(with_tls=True) as access:
+            assert access.ca_file is not None
+            certificate = Path(access.ca_file)
+            assert [path.name for path in certificate.parent.iterdir()] == [certificate.name]
+        return certificate
+
+    assert not asyncio.run(run()).parent.exists()
 
 
 def test_both_transports_are_checked_in_one_list() -> None:
@@ -300,12 +389,18 @@ def test_only_loopback_is_used_whatever_the_policy_says() -> None:
             "interfaces": {"include": ["eth0"], "default_route_only": True},
             "addresses": {"exclude": ["127.0.0.0/8"]},
             "timeouts": {"connect": 3},
+            "servers": [{"url": "stun:192.0.2.1"}],
         }
     )
-    policies = demo_policies(policy, None, None)
+    policies = demo_policies(Choices(policy), ACCESS)
     assert policies.sender == policies.receiver
     assert [str(block) for block in policies.sender.addresses.include] == ["127.0.0.0/8", "::1/128"]
-    assert policies.sender.interfaces.loopback and policies.sender.servers == ()
+    assert policies.sender.interfaces.loopback
+    assert [str(server.url) for server in policies.sender.servers] == [
+        "stun:127.0.0.1:4000",
+        "stun:[::1]:4000",
+        "turn:127.0.0.1:4000",
+    ]
     assert policies.sender.timeouts.connect == 3
     assert policies.transports == {Transport.UDP, Transport.TCP}
 
@@ -316,14 +411,38 @@ def test_the_other_side_gets_the_type_that_pairs() -> None:
         (TcpType.PASSIVE, TcpType.ACTIVE),
         (TcpType.SO, TcpType.SO),
     ):
-        policies = demo_policies(Policy.default(), None, ours)
+        policies = demo_policies(Choices(tcp_type=ours))
         assert policies.sender.tcp_types == (ours,) and policies.receiver.tcp_types == (theirs,)
         assert policies.transports == {Transport.TCP}
 
 
+@pytest.mark.parametrize(
+    ("choices", "url"),
+    [
+        (Choices(), "turn:127.0.0.1:4000"),
+        (Choices(relay_only=True), "turn:127.0.0.1:4000?transport=udp"),
+        (Choices(relay_only=True, transport=Transport.TCP), "turn:127.0.0.1:4000?transport=tcp"),
+        (Choices(relay_transport=Leg.TLS), "turns:127.0.0.1:4001?transport=tcp"),
+        (
+            Choices(Policy.model_validate({"address_families": ["ipv6"]}), relay_only=True),
+            "turn:[::1]:4000?transport=udp",
+        ),
+    ],
+)
+def test_how_the_relay_is_reached(choices: Choices, url: str) -> None:
+    server = demo_policies(choices, ACCESS).sender.servers[-1]
+    assert str(server.url) == url
+    assert server.tls.verify and server.tls.ca_file == ("/ca.pem" if url.startswith("turns") else None)
+
+
+def test_the_server_is_told_to_the_other_process_and_its_password_to_nobody_else() -> None:
+    assert Access.from_json(ACCESS.to_json()) == ACCESS
+    assert "secret" not in repr(ACCESS)
+
+
 def test_tcp_types_of_the_policy_do_not_hinder_udp() -> None:
     policy = Policy.model_validate({"tcp_types": ["active"]})
-    assert demo_policies(policy, Transport.UDP, None).transports == {Transport.UDP}
+    assert demo_policies(Choices(policy, Transport.UDP)).transports == {Transport.UDP}
 
 
 def test_the_default_file_is_the_readme_of_a_clone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -448,7 +567,7 @@ def test_sizes_are_for_people(count: int, text: str) -> None:
 
 
 def test_candidates_are_worded() -> None:
-    assert (words.kind(UDP), words.kind(ACTIVE)) == ("udp", "tcp active")
+    assert (kind(UDP), kind(ACTIVE)) == ("udp", "tcp active")
     assert words.ends(ACTIVE, PASSIVE) == "127.0.0.1:* -> 127.0.0.1:50000"
     assert words.address(UDP) == "[::1]:50001"
     assert UDP.type is CandidateType.HOST

@@ -46,8 +46,8 @@ LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "ice_tcp.demo": (
         *FACADE,
         *NEWS,
-        *("ice_tcp", "ice_tcp.errors", "ice_tcp.signaling", "ice_tcp.transfer", "ice_tcp.gather", "ice_tcp.server"),
-        "candidates",
+        *("ice_tcp", "ice_tcp.errors", "ice_tcp.net", "ice_tcp.signaling", "ice_tcp.transfer", "ice_tcp.gather"),
+        *("ice_tcp.server", "candidates"),
     ),
     "ice_tcp.cli": (
         *PROTOCOL,

@@ -33,6 +33,7 @@ class DocumentView:
 def document(outcome: Outcome) -> dict[str, Any]:
     """Everything about a demonstration. Times are seconds since the side began to gather, sizes are bytes."""
     receipt, error, path = outcome.receipt, outcome.error, outcome.sender.selected
+    relay = outcome.sender.relay()
     return {
         "version": version("ice-tcp"),
         "ok": error is None,
@@ -51,6 +52,9 @@ def document(outcome: Outcome) -> dict[str, Any]:
             "sha256_received": receipt.sha256_received,
         }
         if receipt and path
+        else None,
+        "relay": {"leg": relay.leg, "server": str(relay.address), "found": [str(each) for each in relay.found]}
+        if relay
         else None,
         "sender": outcome.sender.to_json(),
         "receiver": dict(outcome.receiver) if outcome.receiver else None,

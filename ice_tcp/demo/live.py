@@ -18,6 +18,7 @@ from ice_tcp.demo.plain import LABEL_WIDTH, summary
 from ice_tcp.demo.plan import Payload
 from ice_tcp.demo.record import Observation, PairRecord, Record
 from ice_tcp.demo.sender import Outcome
+from ice_tcp.gather.words import asked, kind
 
 _REFRESH_INTERVAL: Final = 0.05
 _BAR_WIDTH: Final = 40
@@ -89,7 +90,7 @@ class LiveView:
         parts: list[RenderableType] = [title]
         if self._outcome is None:
             parts.append(_bar(self._done, self._payload.size))
-        parts += [_candidates(self._record), _checklist(self._record, is_narrow=is_narrow)]
+        parts += [_candidates(self._record), _server(self._record), _checklist(self._record, is_narrow=is_narrow)]
         if self._outcome is not None:
             parts.append(_result(self._outcome))
         return Group(*parts)
@@ -113,6 +114,15 @@ def _candidates(record: Record) -> Table:
     return table
 
 
+def _server(record: Record) -> Table:
+    table = Table(title="Server", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("asked by the sender for", "answer"):
+        table.add_column(column)
+    for seen in record.servers.values():
+        table.add_row(asked(seen.report), words.what_server_said(seen))
+    return table
+
+
 def _checklist(record: Record, *, is_narrow: bool) -> Table:
     table = Table(title="Check list", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("pair", "transport", "sender", "receiver"):
@@ -126,7 +136,7 @@ def _checklist(record: Record, *, is_narrow: bool) -> Table:
             states.append(", nominated", "bold green")
         table.add_row(
             f"{pair.pair}",
-            words.kind(pair.local),
+            kind(pair.local),
             words.address(pair.local),
             words.address(pair.remote),
             states,

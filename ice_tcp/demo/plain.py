@@ -7,8 +7,9 @@ from typing import Final
 
 from ice_tcp.demo import words
 from ice_tcp.demo.plan import Payload
-from ice_tcp.demo.record import CandidateSeen, Observation, PairSeen, PathSeen, Record
+from ice_tcp.demo.record import CandidateSeen, Observation, PairSeen, PathSeen, Record, ServerSeen
 from ice_tcp.demo.sender import Outcome
+from ice_tcp.gather.words import asked, kind
 
 LABEL_WIDTH: Final = 16
 """Characters; the labels of the `summary` fit."""
@@ -29,14 +30,16 @@ class PlainView:
         at = f"{observation.at * 1000:8.1f} ms  "
         match observation:
             case CandidateSeen(candidate=candidate, is_local=is_local):
-                text = f"{'sender' if is_local else 'receiver':<8} {candidate.type:<5} {words.kind(candidate):<11} "
+                text = f"{'sender' if is_local else 'receiver':<8} {candidate.type:<5} {kind(candidate):<11} "
                 text += f"{candidate.address!s:<46} priority {candidate.priority}"
+            case ServerSeen(report=report):
+                text = f"server   {asked(report)}: {words.what_server_said(observation)}"
             case PairSeen(record=pair):
-                text = f"pair {pair.pair:<3} {words.kind(pair.local):<11} {words.ends(pair.local, pair.remote):<46} "
+                text = f"pair {pair.pair:<3} {kind(pair.local):<11} {words.ends(pair.local, pair.remote):<46} "
                 text += words.state(pair)
             case PathSeen(path=path):
                 text = "nominated" if path.nominated else "carries data, not yet nominated"
-                text = f"selected {words.kind(path.local):<11} {words.ends(path.local, path.remote):<46} {text}"
+                text = f"selected {kind(path.local):<11} {words.ends(path.local, path.remote):<46} {text}"
         self._write(at + text)
 
     def progress(self, _: int) -> None:
@@ -57,7 +60,8 @@ def summary(outcome: Outcome) -> list[tuple[str, str]]:
     path = sender.selected
     throughput = ("throughput", "too short to tell; try --size 64M")
     return [
-        ("selected pair", f"{words.kind(path.local)} {words.ends(path.local, path.remote)}"),
+        ("selected pair", f"{kind(path.local)} {words.ends(path.local, path.remote)}"),
+        *_relay(sender),
         ("first valid", _times(sender.first_valid, receiver["first_valid_seconds"])),
         ("nominated", _times(sender.nominated, receiver["nominated_seconds"])),
         ("transfer", f"{words.throughput(receipt)}, {words.carrier(path.local)}"),
@@ -66,6 +70,11 @@ def summary(outcome: Outcome) -> list[tuple[str, str]]:
         ("SHA-256 arrived", str(receiver["sha256"])),
         ("", "The file arrived intact."),
     ]
+
+
+def _relay(sender: Record) -> list[tuple[str, str]]:
+    report = sender.relay()
+    return [("relay", words.relay(report))] if report is not None else []
 
 
 def _times(sender: float | None, receiver: float | None) -> str:

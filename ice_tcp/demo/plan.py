@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 import ice_tcp
-from candidates.candidate import TcpType, Transport
+from candidates.candidate import CandidateType, TcpType, Transport
 from candidates.pairing import PAIRABLE
 from candidates.policy import Policy, policy_of
 from candidates.policy.sections import Addresses, Interfaces
+from ice_tcp.demo.server import HOSTS, Access
+from ice_tcp.server import Leg
 from ice_tcp.transfer import FileOffer, GeneratedFile, Source
 
 GENERATED_BYTES: Final = 1 << 20
@@ -60,6 +62,32 @@ class Payload:
 
 
 @dataclass(frozen=True, slots=True)
+class Choices:
+    """What the user chose: a policy, and what narrows it.
+
+    ``tcp_type`` is the sending side's; the other gets the one that pairs with it (RFC 6544 s6.2). ``relay_transport``
+    leads to the server; None: the first that will do, or, unless ``relay_only``, all but TLS.
+    """
+
+    policy: Policy = field(default_factory=Policy.default)
+    transport: Transport | None = None
+    tcp_type: TcpType | None = None
+    relay_only: bool = False
+    relay_transport: Leg | None = None
+
+    @property
+    def wanted_transport(self) -> Transport | None:
+        return Transport.TCP if self.tcp_type is not None else self.transport
+
+    @property
+    def leg(self) -> Leg | None:
+        """What leads to the server; None for UDP and TCP."""
+        if self.relay_transport is not None or not self.relay_only:
+            return self.relay_transport
+        return Leg.TCP if self.wanted_transport is Transport.TCP else Leg.UDP
+
+
+@dataclass(frozen=True, slots=True)
 class Policies:
     """The policies of both sides."""
 
@@ -74,39 +102,67 @@ class Policies:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done. ``receiver_arguments`` give the other process the same policy."""
+    """What is to be done. ``receiver_arguments`` give the other process the same choices."""
 
-    policies: Policies
+    choices: Choices
     payload: Payload
     receiver_arguments: Sequence[str] = ()
 
 
-def demo_policies(policy: Policy, transport: Transport | None, tcp_type: TcpType | None) -> Policies:
-    """The user's policy for both sides, narrowed to loopback and to what was asked for.
+_NOWHERE: Final = Access(tuple(HOSTS.values()), 3478, "unknown", 5349)
+"""Stands for the server that is not there yet."""
 
-    ``interfaces``, ``addresses`` and ``servers`` are the demonstration's own, so that nothing leaves this machine.
-    ``tcp_type`` is the sending side's; the other gets the one that pairs with it (RFC 6544 s6.2). Of a lite policy only
-    the receiver is lite, since two lite agents never check anything. Raises PlanError and PolicyError.
+
+def demo_policies(choices: Choices, access: Access = _NOWHERE) -> Policies:
+    """The user's policy for both sides, narrowed to loopback, to the demonstration's server and to what was chosen.
+
+    ``interfaces``, ``addresses`` and ``servers`` are the demonstration's own, so that nothing leaves this machine. Of a
+    lite policy only the receiver is lite, since two lite agents never check anything. Raises PlanError and PolicyError;
+    without ``access``, if the choices fit neither each other nor the policy.
     """
-    if tcp_type is not None and transport is Transport.UDP:
-        raise PlanError("a tcptype is for TCP; leave out --tcp-type or --transport udp")
-    wanted = Transport.TCP if tcp_type is not None else transport
-    if wanted is not None and wanted not in policy.transports:
-        raise PlanError(f"{wanted} is not among the policy's transports: {', '.join(policy.transports)}")
-    receiver_type = PAIRABLE[tcp_type] if tcp_type is not None else None
+    _check(choices)
+    policy, wanted = choices.policy, choices.wanted_transport
+    receiver_type = PAIRABLE[choices.tcp_type] if choices.tcp_type is not None else None
     keys: dict[str, object] = {name: getattr(policy, name) for name in policy.model_fields_set}
     keys["interfaces"] = Interfaces(loopback=True)
     keys["addresses"] = Addresses.model_validate({"include": _LOOPBACK})
-    keys["servers"] = ()
+    keys["servers"] = access.servers(policy.address_families, choices.leg)
+    if choices.relay_only:
+        keys["candidate_types"] = (CandidateType.RELAY,)
     if wanted is not None:
         keys["transports"] = (wanted,)
         if wanted is Transport.UDP:
             keys.pop("tcp_types", None)
     sender = dict(keys)
     if policy.lite:
-        sender.pop("lite")
-        sender.pop("tcp_types", None)
-    return Policies(_narrowed(sender, policy, tcp_type, "sender"), _narrowed(keys, policy, receiver_type, "receiver"))
+        keys["servers"] = ()  # a lite agent asks none
+        for key in ("lite", "tcp_types", "candidate_types"):
+            sender.pop(key, None)
+    return Policies(
+        _narrowed(sender, policy, choices.tcp_type, "sender"), _narrowed(keys, policy, receiver_type, "receiver")
+    )
+
+
+def _check(choices: Choices) -> None:
+    """Raise PlanError for choices that contradict each other or the policy."""
+    policy, wanted = choices.policy, choices.wanted_transport
+    if choices.tcp_type is not None and choices.transport is Transport.UDP:
+        raise PlanError("a tcptype is for TCP; leave out --tcp-type or --transport udp")
+    if wanted is not None and wanted not in policy.transports:
+        raise PlanError(f"{wanted} is not among the policy's transports: {', '.join(policy.transports)}")
+    if choices.relay_transport is Leg.UDP and wanted is Transport.TCP:
+        raise PlanError(
+            "TCP is relayed over tcp or tls to the server (RFC 6062 s4.1); choose another --relay-transport"
+        )
+    if not choices.relay_only:
+        return
+    if choices.tcp_type is TcpType.SO:
+        raise PlanError("a relay opens or takes connections, never both at once; leave out --tcp-type so")
+    if policy.lite:
+        raise PlanError("a lite agent has host candidates only (RFC 8445 s5.2); leave out --relay-only")
+    if CandidateType.RELAY not in policy.candidate_types:
+        types = ", ".join(policy.candidate_types)
+        raise PlanError(f"relay is not among the policy's candidate_types: {types}")
 
 
 def _narrowed(keys: dict[str, object], policy: Policy, tcp_type: TcpType | None, side: str) -> Policy:
@@ -119,7 +175,7 @@ def _narrowed(keys: dict[str, object], policy: Policy, tcp_type: TcpType | None,
 
 
 def _no_files(path: str) -> str:
-    raise AssertionError(f"the demonstration's policies have no servers, so nothing reads {path}")
+    raise AssertionError(f"the demonstration's server has no credentials in files, so nothing reads {path}")
 
 
 def has_quic() -> bool:

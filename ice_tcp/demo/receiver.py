@@ -9,16 +9,18 @@ from typing import IO
 from candidates.policy import Policy
 from ice_tcp.agent import Agent
 from ice_tcp.core.events import Role
+from ice_tcp.demo.plan import Choices, demo_policies
 from ice_tcp.demo.record import Record
+from ice_tcp.demo.server import Access
 from ice_tcp.demo.side import FAILED, REPORT, DemoError, Side, explained
 from ice_tcp.signaling import Channel, ChannelClosed, Note, connect_loopback
 from ice_tcp.transfer import FileOffer, Receipt, receive_file
 
 
-def read_invitation(stdin: IO[str]) -> tuple[int, str]:
-    """The signaling channel's port and token, which the sender writes where no other user can read them."""
-    port, token = stdin.readline().split()
-    return int(port), token
+def read_invitation(stdin: IO[str]) -> tuple[int, str, Access]:
+    """The signaling channel's port and token, and the server, written where no other user can read them."""
+    port, token, access = stdin.readline().split(maxsplit=2)
+    return int(port), token, Access.from_json(access)
 
 
 async def receive(policy: Policy, port: int, token: str) -> bool:
@@ -55,6 +57,7 @@ async def _receive(side: Side, record: Record) -> Receipt:
     async with side.stream() as (reader, writer):
         receipt = await receive_file(reader, writer, _Nowhere)
         record.stop()
+    await side.gathered()
     return receipt
 
 
@@ -74,13 +77,14 @@ async def _hang_up(channel: Channel) -> None:
         continue
 
 
-def run_receiver(policy: Policy) -> int:
+def run_receiver(choices: Choices) -> int:
     """The whole process; returns its exit status."""
     try:
-        port, token = read_invitation(sys.stdin)
-    except ValueError:
+        port, token, access = read_invitation(sys.stdin)
+    except (ValueError, TypeError, LookupError):
         sys.stderr.write("this is the other half of `ice-tcp demo`, which starts it by itself\n")
         return 2
+    policy = demo_policies(choices, access).receiver
     try:
         return 0 if asyncio.run(receive(policy, port, token)) else 1
     except ConnectionError as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from candidates.candidate import Candidate
+from candidates.candidate import Candidate, CandidateType, TransportAddress
 from candidates.priority import pair_priority
 from ice_tcp.core.events import (
     Event,
@@ -15,12 +15,15 @@ from ice_tcp.core.events import (
     PairChanged,
     PairState,
     PathSelected,
+    Purpose,
     Role,
     RoleChanged,
     SelectedPath,
-    StateChanged,
+    ServerReport,
+    ServerReported,
 )
 from ice_tcp.core.verdicts import Verdict
+from ice_tcp.gather.document import candidate_fields, report_fields
 
 GONE: Final = "removed"
 """How a pair that left the check list is shown."""
@@ -67,7 +70,16 @@ class PathSeen:
     path: SelectedPath
 
 
-Observation: TypeAlias = CandidateSeen | PairSeen | PathSeen
+@dataclass(frozen=True, slots=True)
+class ServerSeen:
+    """The server did what it was asked for, or did not; it saw no NAT if it saw one of ``own`` addresses."""
+
+    at: float
+    report: ServerReport
+    own: frozenset[TransportAddress]
+
+
+Observation: TypeAlias = CandidateSeen | PairSeen | PathSeen | ServerSeen
 
 
 class Record:
@@ -76,6 +88,8 @@ class Record:
     def __init__(self, role: Role, observer: Callable[[Observation], None] | None = None) -> None:
         self.role = role
         self.candidates: list[CandidateSeen] = []
+        self.servers: dict[object, ServerSeen] = {}
+        """The latest report on each thing that a server was asked for."""
         self.pairs: dict[int, PairRecord] = {}
         self.selected: SelectedPath | None = None
         self.first_valid: float | None = None
@@ -91,7 +105,7 @@ class Record:
         self._started_at = time.monotonic()
 
     def stop(self) -> None:
-        """The file has arrived; what the end of the session does to pairs is not told."""
+        """The file has arrived; what becomes of pairs and paths after that is not told."""
         self._is_over = True
 
     def remote_candidate(self, candidate: Candidate) -> None:
@@ -99,19 +113,25 @@ class Record:
 
     def event(self, event: Event) -> None:
         """Something happened to the agent."""
-        if self._is_over:
-            return
         match event:
             case LocalCandidateFound(candidate=candidate):
                 self._see_candidate(candidate, is_local=True)
-            case PairChanged():
+            case ServerReported(report):
+                self._see_server(report)
+            case PairChanged() if not self._is_over:
                 self._see_pair(event)
-            case PathSelected(selected):
+            case PathSelected(selected) if not self._is_over:
                 self._see_path(selected)
             case RoleChanged(role):
                 self.role = role
-            case StateChanged():
-                return
+
+    def relay(self) -> ServerReport | None:
+        """What the server said of the relay that our end of the selected path is on; None if it is on none."""
+        local = self.selected.local if self.selected is not None else None
+        if local is None or local.type is not CandidateType.RELAY:
+            return None
+        reports = [seen.report for seen in self.servers.values() if seen.report.purpose is Purpose.RELAY]
+        return next((each for each in reports if each.transport is local.transport and each.found), None)
 
     def checklist(self) -> list[PairRecord]:
         """All pairs that ever were in the check list, highest priority first (RFC 8445 s6.1.2.3)."""
@@ -123,6 +143,7 @@ class Record:
             "role": self.role,
             "candidates": [_timed(seen) for seen in self.candidates if seen.is_local],
             "remote_candidates": [_timed(seen) for seen in self.candidates if not seen.is_local],
+            "server": [{"at": seen.at, **report_fields(seen.report)} for seen in self.servers.values()],
             "checklist": [_pair(pair) for pair in self.checklist()],
             "selected_pair": _path(self.selected),
             "first_valid_seconds": self.first_valid,
@@ -139,6 +160,16 @@ class Record:
     def _see_candidate(self, candidate: Candidate, *, is_local: bool) -> None:
         seen = CandidateSeen(self._now(), candidate, is_local)
         self.candidates.append(seen)
+        self._observe(seen)
+
+    def _see_server(self, report: ServerReport) -> None:
+        own = frozenset(
+            seen.candidate.address
+            for seen in self.candidates
+            if seen.is_local and seen.candidate.type is CandidateType.HOST
+        )
+        seen = ServerSeen(self._now(), report, own)
+        self.servers[report.subject] = seen
         self._observe(seen)
 
     def _see_pair(self, event: PairChanged) -> None:
@@ -165,19 +196,6 @@ class Record:
         return pair_priority(ours, theirs) if self.role is Role.CONTROLLING else pair_priority(theirs, ours)
 
 
-def candidate_fields(candidate: Candidate) -> dict[str, Any]:
-    """What the demonstration shows of a candidate, as JSON."""
-    return {
-        "type": candidate.type,
-        "transport": candidate.transport,
-        "tcptype": candidate.tcptype,
-        "address": candidate.address.host,
-        "port": candidate.address.port,
-        "priority": candidate.priority,
-        "foundation": candidate.foundation,
-    }
-
-
 def _timed(seen: CandidateSeen) -> dict[str, Any]:
     return {"at": seen.at, **candidate_fields(seen.candidate)}
 
@@ -201,4 +219,5 @@ def _path(path: SelectedPath | None) -> dict[str, Any] | None:
         "local": candidate_fields(path.local),
         "remote": candidate_fields(path.remote),
         "nominated": path.nominated,
+        "relayed": path.is_relayed,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -13,9 +13,12 @@ from typing import Any, Final, Protocol
 from candidates.candidate import Transport
 from ice_tcp.agent import Agent
 from ice_tcp.core.events import Role
-from ice_tcp.demo.plan import Payload, Plan, has_quic
+from ice_tcp.demo.plan import Payload, Plan, demo_policies, has_quic
 from ice_tcp.demo.record import Observation, Record
+from ice_tcp.demo.server import Access, demo_server, has_cryptography
 from ice_tcp.demo.side import FAILED, REPORT, DemoError, Side, explained
+from ice_tcp.net.sockets import NetworkError
+from ice_tcp.server import Leg
 from ice_tcp.signaling import Channel, LoopbackRendezvous, Note
 from ice_tcp.transfer import Receipt, send_file
 
@@ -71,19 +74,41 @@ async def run_sender(plan: Plan, view: View) -> Outcome:
 
 
 async def _run(plan: Plan, view: View, outcome: Outcome) -> None:
-    if Transport.UDP in plan.policies.transports and not has_quic():
-        raise DemoError(
-            "quic-missing", "Over UDP the file goes through QUIC: pip install 'ice-tcp[quic]', or use --transport tcp."
-        )
-    async with LoopbackRendezvous() as rendezvous, _receiver(plan.receiver_arguments, rendezvous) as process:
+    _check_libraries(plan)
+    async with (
+        _server(plan) as access,
+        LoopbackRendezvous() as rendezvous,
+        _receiver(plan, rendezvous, access) as process,
+    ):
         channel = await _meet(rendezvous, process)
         reported: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
-        async with Agent(Role.CONTROLLING, policy=plan.policies.sender) as agent:
+        async with Agent(Role.CONTROLLING, policy=demo_policies(plan.choices, access).sender) as agent:
             side = Side(agent, channel, outcome.sender, is_sender=True, on_note=_listener(reported))
             await side.supervise(_send(side, plan.payload, view, outcome, reported))
         await channel.close()
         with suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), _EXIT_TIMEOUT)
+
+
+def _check_libraries(plan: Plan) -> None:
+    if Transport.UDP in demo_policies(plan.choices).transports and not has_quic():
+        raise DemoError(
+            "quic-missing", "Over UDP the file goes through QUIC: pip install 'ice-tcp[quic]', or use --transport tcp."
+        )
+    if plan.choices.leg is Leg.TLS and not has_cryptography():
+        raise DemoError(
+            "cryptography-missing",
+            "For TLS to the server a certificate is made: pip install cryptography, or choose another transport.",
+        )
+
+
+@asynccontextmanager
+async def _server(plan: Plan) -> AsyncIterator[Access]:
+    try:
+        async with demo_server(with_tls=plan.choices.leg is Leg.TLS) as access:
+            yield access
+    except NetworkError as error:
+        raise DemoError("server-not-started", f"The demonstration's server cannot listen: {error}.") from None
 
 
 async def _send(
@@ -93,6 +118,7 @@ async def _send(
         async with side.stream() as (reader, writer):
             receipt = await send_file(reader, writer, source, payload.offer, view.progress)
             outcome.sender.stop()
+    await side.gathered()
     try:
         report = await asyncio.wait_for(reported, _REPORT_TIMEOUT)
     except TimeoutError:
@@ -113,13 +139,14 @@ def _listener(reported: asyncio.Future[Mapping[str, Any]]) -> Callable[[Note], N
 
 
 @asynccontextmanager
-async def _receiver(arguments: Sequence[str], rendezvous: LoopbackRendezvous) -> AsyncIterator[Process]:
+async def _receiver(plan: Plan, rendezvous: LoopbackRendezvous, access: Access) -> AsyncIterator[Process]:
     """The other process, which has ended when this ends."""
-    command = (sys.executable, "-m", "ice_tcp.cli", RECEIVER_COMMAND, *arguments)
+    command = (sys.executable, "-m", "ice_tcp.cli", RECEIVER_COMMAND, *plan.receiver_arguments)
     process = await asyncio.create_subprocess_exec(*command, stdin=PIPE, stdout=DEVNULL, stderr=PIPE)
     assert process.stdin is not None
     try:
-        process.stdin.write(f"{rendezvous.port} {rendezvous.token}\n".encode())
+        # Secrets stand on no command line, where other users could read them.
+        process.stdin.write(f"{rendezvous.port} {rendezvous.token} {access.to_json()}\n".encode())
         process.stdin.close()
         yield process
     finally:

@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from candidates.candidate import Transport
 from ice_tcp.agent import Agent
+from ice_tcp.core.events import GatheringDone
 from ice_tcp.demo.plan import has_quic
 from ice_tcp.demo.record import Record
 from ice_tcp.errors import ConnectError
-from ice_tcp.signaling import CandidateFound, Channel, Description, Note, SignalingError, apply, tell
+from ice_tcp.signaling import (
+    CandidateFound,
+    Channel,
+    Description,
+    EndOfCandidates,
+    Note,
+    SignalingError,
+    apply,
+    tell,
+)
 from ice_tcp.transfer import TransferError
 
 if TYPE_CHECKING:
@@ -73,6 +83,9 @@ class Side:
         self._on_note = on_note
         self._certificate = _new_certificate()
         self._peer_fingerprint: str | None = None
+        self._gathered = asyncio.Event()
+        self._told = asyncio.Event()
+        self._heard = asyncio.Event()
 
     async def supervise(self, main: Coroutine[Any, Any, T]) -> T:
         """Meet the other process, then run ``main`` while signaling goes on.
@@ -103,6 +116,11 @@ class Side:
         message = await self._channel.receive()
         if message != Note(_READY):
             raise SignalingError(f"the other process is not ready, it says {type(message).__name__}")
+
+    async def gathered(self) -> None:
+        """Wait until both sides have found all their candidates, and told each other: a small file is faster."""
+        for each in (self._gathered, self._told, self._heard):
+            await each.wait()
 
     @asynccontextmanager
     async def stream(self) -> AsyncIterator[Stream]:
@@ -136,9 +154,12 @@ class Side:
     async def _watch(self, events: AsyncIterator[Any]) -> None:
         async for event in events:
             self._record.event(event)
+            if isinstance(event, GatheringDone):
+                self._gathered.set()
 
     async def _tell(self) -> None:
         await tell(self._agent, self._channel, self._certificate.fingerprint if self._certificate else None)
+        self._told.set()
 
     async def _listen(self) -> None:
         while True:
@@ -149,6 +170,8 @@ class Side:
                     self._peer_fingerprint = fingerprint
                 case CandidateFound(candidate):
                     self._record.remote_candidate(candidate)
+                case EndOfCandidates():
+                    self._heard.set()
                 case Note() if self._on_note is not None:
                     self._on_note(message)
 

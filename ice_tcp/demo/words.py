@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from candidates.candidate import DISCARD_PORT, Candidate, TcpType, Transport
+from ice_tcp.core.events import ServerReport
 from ice_tcp.demo.plan import Payload
-from ice_tcp.demo.record import PairRecord
+from ice_tcp.demo.record import PairRecord, ServerSeen
+from ice_tcp.gather.words import answer
 from ice_tcp.transfer import Receipt
 
 SHORT_SECONDS = 0.1
 """A transfer that was over sooner measures the set-up, not the path."""
-
-
-def kind(candidate: Candidate) -> str:
-    """``udp``, ``tcp active``, ``tcp passive`` or ``tcp so``."""
-    return f"{candidate.transport} {candidate.tcptype}" if candidate.tcptype else str(candidate.transport)
 
 
 def ends(local: Candidate, remote: Candidate) -> str:
@@ -61,3 +58,14 @@ def throughput(receipt: Receipt) -> str:
     took = milliseconds(receipt.seconds) if receipt.seconds < 1 else f"{receipt.seconds:.2f} s"
     rate = "" if receipt.seconds < SHORT_SECONDS else f", {receipt.bytes_per_second / 1e6:.1f} MB/s"
     return f"{size(receipt.offer.size)} in {took}{rate}"
+
+
+def relay(report: ServerReport) -> str:
+    """How our end of a relayed path gets to the server."""
+    verified = ", certificate verified" if report.leg is not None and report.leg.secure else ""
+    return f"of {report.transport}, at {report.address}, reached by {report.leg}{verified}"
+
+
+def what_server_said(seen: ServerSeen) -> str:
+    """Its answer; where it sees the address itself, there is no server-reflexive candidate (RFC 8445 s5.1.3)."""
+    return answer(seen.report, seen.own)
