@@ -103,6 +103,10 @@ class Legs:
         """The address of this machine that a leg leaves from."""
         return self._by_id[leg].host
 
+    def remote(self, leg: LegId) -> str:
+        """The address of the server that a leg leads to."""
+        return self._by_id[leg].remote.host
+
     def gone(self, leg: LegId) -> None:
         """A leg is lost."""
         self._by_id.pop(leg, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ice_tcp.core.commands import RelayPath, TcpPath, UdpPath
 from tests.sim.build import Peer, Session
+from tests.sim.host import Host
 from tests.sim.packets import Endpoint, Origin
 from tests.sim.server import Ends, SimServer, connection_of, relayed_by
 
@@ -29,14 +30,33 @@ def meet(session: Session, component: int) -> bool:
 
 def is_relayed(session: Session, peer: Peer, component: int) -> bool:
     """Whether the path of an agent leads to a server first."""
+    return _first_hop(session, peer, component) is not None
+
+
+def _first_hop(session: Session, peer: Peer, component: int) -> Host | None:
+    """The machine of the server that the packets of an agent go to, if any."""
     path = peer.shell.used.get(component)
-    if isinstance(path, TcpPath):
-        socket = peer.shell.streams[path.stream].socket
-        assert socket is not None
-        remote = socket.remote.host
-    else:
-        remote = path.remote.host if path is not None else ""
-    return isinstance(path, RelayPath) or any(remote in server.host.attachments for server in session.servers)
+    match path:
+        case RelayPath(leg):
+            remote = peer.shell.legs.remote(leg)
+        case UdpPath():
+            remote = path.remote.host
+        case TcpPath(stream):
+            socket = peer.shell.streams[stream].socket
+            assert socket is not None
+            remote = socket.remote.host
+        case None:
+            return None
+    return next((server.host for server in session.servers if remote in server.host.attachments), None)
+
+
+def relays_for(session: Session, server: SimServer, components: int) -> bool:
+    """Whether a path of the session leads through a server."""
+    return any(
+        server.host is _first_hop(session, peer, component)
+        for peer in session.peers
+        for component in range(1, components + 1)
+    )
 
 
 def _ends(peer: Peer, path: TcpPath) -> Ends:

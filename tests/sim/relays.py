@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from candidates.candidate import TcpType, Transport
 from ice_tcp.core.commands import LegTransport
@@ -41,6 +42,12 @@ def outcome(scenario: Scenario) -> bool | None:
     )
     might = any(ask.scheme.relays and not ask.wrong_password for side in scenario.sides for ask in side.asks)
     return None if not _is_certain(scenario) and might else found
+
+
+def without(scenario: Scenario, server: str) -> Scenario:
+    """The same with one server switched off."""
+    off = replace(scenario.servers[server], condition=Condition.OFF)
+    return replace(scenario, servers={**scenario.servers, server: off})
 
 
 def _is_certain(scenario: Scenario) -> bool:

@@ -12,9 +12,11 @@ from ice_tcp.core.commands import TcpPath
 from ice_tcp.core.events import AgentState
 from tests.sim.build import Peer, Session, build
 from tests.sim.oracle import Outlook, outlook
+from tests.sim.paths import relays_for
 from tests.sim.properties import (
     check_closed,
     check_data,
+    check_direct,
     check_flow,
     check_held,
     check_lost,
@@ -25,6 +27,7 @@ from tests.sim.properties import (
     concluded,
     require,
 )
+from tests.sim.relays import without
 from tests.sim.scenario import Fault, Scenario, Side
 from tests.sim.seeds import draw_scenario
 from tests.sim.server import SimServer
@@ -37,6 +40,7 @@ LINGER = 4.0
 LOSS_TIMEOUT = 80.0
 """Seconds in which a vanished peer is noticed: consent, or 30 s of reopening after what TCP needs to notice."""
 RESTART_TIMEOUT = 220.0
+RELAY_TIMEOUT = 220.0
 REOPEN_TIMEOUT = 45.0
 LONG_REOPEN_TIMEOUT = 150.0
 """Seconds: where chance decides a connection may come and go several times before it is won or given up."""
@@ -163,6 +167,8 @@ class Run:
                 self._reboot(session)
             case Fault.PEER_VANISHES | Fault.CLOSE as fault:
                 self._leave(session, silently=fault is Fault.PEER_VANISHES)
+            case Fault.SERVER_DIES | Fault.SERVER_RESTARTS as fault:
+                self._kill_server(session, returns=fault is Fault.SERVER_RESTARTS)
             case Fault.NONE:
                 self._drain()
 
@@ -275,6 +281,33 @@ class Run:
         self._until(lambda: other.state is AgentState.FAILED or other.side.lite, LOSS_TIMEOUT)
         check_lost(other)
 
+    def _kill_server(self, session: Session, *, returns: bool) -> None:
+        """A server ends, perhaps the one that relays, and perhaps it comes back soon, with nothing remembered."""
+        used = [server for server in session.servers if relays_for(session, server, self._scenario.components)]
+        server = self._rng.choice(used or session.servers)
+        if not server.is_up:
+            self._drain()
+            return
+        server.stop(silently=self._rng.random() < 0.5)
+        self._world.events["relay-dies" if used else "server-dies"] += 1
+        if returns:
+            self._clock.after(self._rng.uniform(0.2, 2.0), server.start)
+        if not used:
+            self._drain()
+            return
+        expected = self._result.outlook if returns else outlook(without(self._scenario, server.name))
+        back = self._until(
+            lambda: all(_renewed(peer, self._scenario.components) for peer in session.peers), RELAY_TIMEOUT
+        )
+        if back:
+            self._world.events["relay-replaced"] += 1
+            self._for(self._linger)
+            check_same_pair(session, self._scenario.components)
+            check_direct(session, expected, self._scenario.components)
+        else:
+            require(not expected.connects, f"server: nothing replaces {server.name}, {_where(session)}")
+            require(all(concluded(peer) for peer in session.peers), f"server: {_where(session)}")
+
     # -- the end -----------------------------------------------------------------------------------------------
 
     def _close(self) -> None:
@@ -303,6 +336,11 @@ def _restarted(peer: Peer, components: int) -> bool:
     return agent.state is AgentState.COMPLETED and all(
         path is not None and path.nominated and path.generation == agent.generation > 0 for path in paths
     )
+
+
+def _renewed(peer: Peer, components: int) -> bool:
+    """As after a restart; a component that was not hurt may still use its old path."""
+    return peer.shell.agent.generation > 0 and peer.state is AgentState.COMPLETED
 
 
 def _reads_slowly(side: Side) -> bool:

@@ -6,6 +6,7 @@ A relay has a 5-tuple of its own: no base's socket carries ChannelData, and its 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -29,6 +30,10 @@ class RelayOwner(Protocol):
 
     def relay_asks_again(self, relay: Relay, now: float) -> None:
         """Its first socket or server did not do: `Relay.open` it again when its turn has come."""
+        ...
+
+    def in_turn(self, begin: Callable[[float], None], now: float) -> None:
+        """Call ``begin`` when one more connection to a server may be opened (RFC 8445 s14.2)."""
         ...
 
     def relay_allocated(self, relay: Relay, allocated: Allocated, now: float) -> None: ...

@@ -89,6 +89,7 @@ class Relays:
         "_components",
         "_context",
         "_ended",
+        "_follow_ups",
         "_found",
         "_hosts",
         "_launcher",
@@ -112,6 +113,7 @@ class Relays:
         self._context = context
         self._legs = legs
         self._launcher = launcher
+        self._follow_ups = Launcher(context)  # what living relays need, whatever becomes of the gathering
         self._reports = reports
         self._user = user
         self._found = found
@@ -223,6 +225,9 @@ class Relays:
             race.end()
             self._fall_back(race, now)
         self._ended(now)
+
+    def in_turn(self, begin: Callable[[float], None], now: float) -> None:
+        self._follow_ups.launch(begin, now)
 
     def relay_asks_again(self, relay: Relay, now: float) -> None:
         self._launcher.launch(self._beginning(self._race_of(relay), relay), now)

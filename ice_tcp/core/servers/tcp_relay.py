@@ -64,11 +64,11 @@ class TcpRelay(Relay):
 
     # TcpAllocationListener
 
-    def connected(self, peer: TransportAddress, connection_id: int, now: float) -> None:  # noqa: ARG002 - the protocol
+    def connected(self, peer: TransportAddress, connection_id: int, now: float) -> None:
         dialling = self._dialling.get(peer)
         base = self._base_of(peer, TcpType.ACTIVE)
         if dialling is not None and base is not None:
-            self._bind(_Binding(self, base, peer, connection_id, dialling.stream))
+            self._bind(_Binding(self, base, peer, connection_id, dialling.stream), now)
 
     def connect_failed(self, peer: TransportAddress, failure: ServerFailure, now: float) -> None:
         verdict = Verdict.RELAY_NOT_CONNECTED
@@ -76,10 +76,10 @@ class TcpRelay(Relay):
             verdict = _VERDICTS.get(failure.cause, verdict)
         self._give_up(peer, verdict, now)
 
-    def connection_attempt(self, peer: TransportAddress, connection_id: int, now: float) -> None:  # noqa: ARG002
+    def connection_attempt(self, peer: TransportAddress, connection_id: int, now: float) -> None:
         base = self._base_of(peer, TcpType.PASSIVE)
         if base is not None and len(self._bindings) < _MOST_ATTEMPTS and self._owner.wants_peer(base, peer):
-            self._bind(_Binding(self, base, peer, connection_id, None))
+            self._bind(_Binding(self, base, peer, connection_id, None), now)
 
     # LegOwner
 
@@ -111,12 +111,18 @@ class TcpRelay(Relay):
 
     # -- inside
 
-    def _bind(self, binding: _Binding) -> None:
+    def _bind(self, binding: _Binding, now: float) -> None:
         """The transport, and the way, are those of the control connection (RFC 6062 s4.3)."""
+
+        def begin(_at: float) -> None:
+            if binding in self._bindings:
+                binding.leg = self._legs.open(
+                    *(binding, self.component, self.host, self.endpoint), tls=self._tls, ports=ports
+                )
+
+        ports = self._context.policy.ports.tcp
         self._bindings[binding] = None
-        binding.leg = self._legs.open(
-            *(binding, self.component, self.host, self.endpoint), tls=self._tls, ports=self._context.policy.ports.tcp
-        )
+        self._owner.in_turn(begin, now)
 
     def new_data_connection(self, binding: _Binding, leg: Leg) -> DataConnection | None:
         """The machine of a connection to the server; None if the control connection is gone."""
