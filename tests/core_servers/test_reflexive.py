@@ -188,7 +188,7 @@ def test_a_server_that_no_address_of_this_host_reaches_is_reported() -> None:
     client.gather()
     assert client.all_events(GatheringDone) == [GatheringDone(0)]
     (report,) = client.reports()
-    assert (report.server, report.purpose) == (f"stun:[{HOST6}]:3478", Purpose.RESOLUTION)
+    assert (report.server, report.purpose) == (f"stun:[{HOST6}]", Purpose.RESOLUTION)
     assert report.failure is not None
     assert report.failure.cause is Verdict.NO_ADDRESS and HOST6 in report.failure.text
 
@@ -200,7 +200,7 @@ def test_a_stun_and_a_turn_server_at_one_address_are_asked_once_and_both_reporte
     client.gather()
     world.run(1)
     assert len(client.sent) == 1
-    assert [each.server for each in client.reports(Purpose.REFLEXIVE)] == [f"stun:{HOST}:3478", f"turn:{HOST}:3478"]
+    assert [each.server for each in client.reports(Purpose.REFLEXIVE)] == [f"stun:{HOST}", f"turn:{HOST}"]
 
 
 def test_a_server_that_is_found_later_where_another_was_asked_is_reported_at_once() -> None:
@@ -325,8 +325,8 @@ def test_at_the_deadline_gathering_ends_with_what_there_is() -> None:
     assert client.all_events(GatheringDone) == [GatheringDone(0)]
     failures = {(each.server, each.failure.cause) for each in client.reports() if each.failure is not None}
     assert failures == {
-        ("stun:203.0.113.99:3478", Verdict.TIMED_OUT),
-        ("stun:no.answer.example.org:3478", Verdict.TIMED_OUT),
+        ("stun:203.0.113.99", Verdict.TIMED_OUT),
+        ("stun:no.answer.example.org", Verdict.TIMED_OUT),
     }
     assert len([each for each in client.reports() if each.failure is not None]) == 3 + 1
     late = next(iter(client.legs.values()), None)
@@ -376,7 +376,7 @@ def test_a_name_is_resolved_beside_everything_else() -> None:
     world.server()
     client = behind_nat(world, {"url": "stun:stun.example.org"}, STUN)
     client.gather()
-    assert [str(each.uri) for each in client.queries.values()] == ["stun:stun.example.org:3478"]
+    assert [str(each.uri) for each in client.queries.values()] == ["stun:stun.example.org"]
     world.run(0.1)
     assert len(srflx(client)) == 1
     assert client.all_events(GatheringDone) == []
@@ -530,7 +530,7 @@ def test_new_servers_may_come_with_a_restart() -> None:
     servers = servers_of(served({"url": f"stun:{OTHER_HOST}"}), WALL)
     client.do(lambda now: client.agent.restart(now, servers=servers))
     world.run(1)
-    assert [report.server for report in client.reports()] == [f"stun:{OTHER_HOST}:3478"]
+    assert [report.server for report in client.reports()] == [f"stun:{OTHER_HOST}"]
     assert len(srflx(client)) == 1
 
 

@@ -207,7 +207,7 @@ def test_an_allocation_that_is_lost_unused_is_told_and_that_is_all() -> None:
     (leg,) = one.legs
     one.loses_leg(leg, Failure.REFUSED, "ICMP")
     (lost,) = one.all_events(RelayLost)
-    assert lost.server == f"turn:{HOST}:3478?transport=udp"
+    assert lost.server == f"turn:{HOST}?transport=udp"
     assert (lost.failure.cause, lost.failure.text) == (Verdict.REFUSED, "ICMP")
     assert lost.failure.advice is Advice.RECONNECT
     assert one.state is AgentState.COMPLETED

@@ -100,7 +100,6 @@ class Relay(ABC):
         "_owner",
         "_permit_timer",
         "_redirects",
-        "_refused",
         "_tls",
         "_wishes",
         "bases",
@@ -127,7 +126,6 @@ class Relay(ABC):
         self._leg: Leg | None = None
         self._allocation: Allocation | None = None
         self._asked: set[str] = set()
-        self._refused: dict[str, ServerFailure] = {}
         self._permit_timer: Timer | None = None
         self.leg_id: LegId | None = None
         """Names the relay on paths, even after its end."""
@@ -156,11 +154,10 @@ class Relay(ABC):
         self.leg_id = self._leg.id
 
     def permit(self, host: str, now: float) -> None:
-        """Let a peer in; ``permitted`` or ``refused`` follows. What is asked for at one instant goes in one request."""
-        failure = self._refused.get(host)
-        if failure is not None:
-            # Not now: the pairs with this candidate are not there yet
-            self._context.timers.set(now, lambda at: self._owner.refused(self, host, failure, at))
+        """Let a peer in; ``permitted`` or ``refused`` follows. What is asked for at one instant goes in one request.
+
+        Who was refused is asked for again: there are pairs with another candidate of that peer now.
+        """
         if host in self._asked:
             return
         self._asked.add(host)
@@ -252,7 +249,6 @@ class Relay(ABC):
     def permission_refused(self, host: str, failure: ServerFailure, now: float) -> None:
         self._asked.discard(host)
         self.permitted.discard(host)
-        self._refused[host] = failure
         self._owner.refused(self, host, failure, now)
 
     # -- inside
@@ -270,7 +266,7 @@ class Relay(ABC):
 
     def _ask_permissions(self, now: float) -> None:
         if self._allocation is not None:
-            self._allocation.permit(sorted(self._asked - self.permitted - self._refused.keys()), now)
+            self._allocation.permit(sorted(self._asked - self.permitted), now)
 
     def _end_leg(self) -> None:
         if self._leg is not None:
