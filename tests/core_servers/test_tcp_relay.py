@@ -373,7 +373,7 @@ def test_connection_attempts_are_bound_but_for_too_many_at_once() -> None:
     (control,) = client.legs
     for n in range(100):
         client.leg_receives(control, attempt(n, 1000 + n))
-    world.run(0.1)
+    world.run(1)
     assert 1 < len(data_legs(client)) <= 32
     assert {leg.transport for leg in data_legs(client)} == {LegTransport.TCP}
     binds = client.asked(Method.CONNECTION_BIND)

@@ -78,7 +78,7 @@ class Race:
 
 
 class Relays:
-    """Asks for allocations, and keeps them until `conclude` or `close`.
+    """Asks for allocations, and keeps them until `conclude`; `closing` tells for how long that takes.
 
     ``found(relay, base, now)`` is called for each base that a relay gives; ``ended(now)`` whenever `pending` may have
     changed.
@@ -188,10 +188,8 @@ class Relays:
             if bases.isdisjoint(relay.bases):
                 self._living.remove(relay)
                 self._close(relay, now)
-
-    def close(self, now: float) -> None:
-        """Delete everything; `closing` tells until when."""
-        self.conclude((), now)
+        if not self._living:
+            self._follow_ups.clear()
 
     def keep_only(self, peers: Collection[tuple[Base, str]], now: float) -> None:
         """Of the relays that live, let only these bases' peers through from now on."""
