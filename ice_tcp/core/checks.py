@@ -195,6 +195,7 @@ class Checks:
         if generation.checklist.get(pair.key) is not pair:
             return
         pair.count_response(rtt if transaction.requests_sent == 1 else None)
+        pair.answered_in = now - transaction.sent_at
         if error is not None:
             self._refused(generation, pair, error.code, check.role, now)
             return

@@ -139,7 +139,7 @@ class Nomination:
             return policy.grace
         if not self._leans_on_relay(best):
             return policy.relay_grace
-        return min(policy.relay_grace, max(policy.grace, _LEANING_ROUND_TRIPS * (best.round_trip_time or 0.0)))
+        return min(policy.relay_grace, max(policy.grace, _LEANING_ROUND_TRIPS * best.answered_in))
 
     def _end_grace(self, kind: tuple[int, bool], now: float) -> None:
         self._grace_over.add(kind)

@@ -54,6 +54,7 @@ class Pair:
     """
 
     __slots__ = (
+        "answered_in",
         "consent_requests_sent",
         "dial",
         "foundation",
@@ -102,6 +103,8 @@ class Pair:
         self.requests_sent = self.requests_received = self.responses_sent = self.responses_received = 0
         self.consent_requests_sent = 0
         self.round_trip_time: float | None = None
+        self.answered_in = 0.0
+        """Seconds from the first sending of the last check that was answered: no less than a round trip."""
         self.total_round_trip_time = 0.0
         self.rank(controlling=controlling)
 
