@@ -343,7 +343,7 @@ class Client(Node):
 
     def leg_receives(self, leg: LegId, data: bytes) -> None:
         """A message of a server comes; those of known channels are unpacked."""
-        if is_channel_data(data):
+        if is_channel_data(data) and len(data) >= 4 + int.from_bytes(data[2:4], "big"):
             number, payload = read_channel_data(data)
             peer = next((peer for (_, peer), each in self.channels.items() if each == number), None)
             if peer is not None and (leg, peer) in self.channels:
@@ -723,7 +723,10 @@ class Scripted:
 
     def _answers(self, data: bytes) -> list[bytes]:
         self.heard.append(data)
-        answer = self.answer(stun.decode(data)) if stun.is_stun(data) else None
+        message = stun.decode(data) if stun.is_stun(data) else None
+        if message is None or message.message_class is not stun.MessageClass.REQUEST:
+            return []
+        answer = self.answer(message)
         if answer is None:
             return []
         return [answer] if isinstance(answer, bytes) else list(answer)
