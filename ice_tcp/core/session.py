@@ -338,21 +338,30 @@ class Session:
         """Consent: the request to send."""
         return self._checks.request(generation, pair, transaction_id, nominating=nominating)
 
-    def path_silent(self, component: int, now: float) -> None:  # noqa: ARG002 - the keeper's protocol
+    def path_silent(self, component: int, now: float) -> None:
+        """Consent: no answer for some time. It may be the relay that is gone, not the peer."""
         self.usage.doubt(component, Verdict.NO_RESPONSE)
+        for _, pair in self._carriers(component):
+            self.gathering.servers.relays.probe(pair.base, now)
 
     def path_heard(self, component: int, now: float) -> None:  # noqa: ARG002 - the keeper's protocol
         self.usage.trust(component)
 
     def consent_lost(self, component: int, verdict: Verdict, now: float) -> None:
         """RFC 7675 s5.1: nothing more is sent on this path."""
+        for generation, pair in self._carriers(component):
+            if not self.gathering.servers.relays.give_up_doubtful(pair.base, now):
+                self._lose_pair(generation, pair, verdict, now)
+
+    def _carriers(self, component: int) -> list[tuple[Generation, Pair]]:
+        """The pair whose path carries the component's data, with its generation."""
         used = self.usage.path(component)
-        if used is None:
-            return
-        for generation in self.generations():
-            for pair in list(generation.checklist):
-                if pair.path == used.path and generation.number == used.generation:
-                    self._lose_pair(generation, pair, verdict, now)
+        return [
+            (generation, pair)
+            for generation in self.generations()
+            for pair in generation.checklist
+            if used is not None and pair.path == used.path and generation.number == used.generation
+        ]
 
     # -- relays
 
@@ -574,6 +583,7 @@ class Session:
         if nomination.selected.get(pair.component) is pair:
             if verdict is not Verdict.CONSENT_EXPIRED and pair.is_tcp:
                 self._recovery.lost(generation, pair, verdict, now, nominate=self.roles.controlling)
+                self.gathering.servers.relays.probe(pair.base, now)
             else:
                 self._path_given_up(generation, pair, verdict, now)
             return

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from candidates.candidate import Candidate, CandidateType, Transport, TransportAddress
+from candidates.policy.servers import ServerUri
 from candidates.policy.values import AddressFamily
 from ice_tcp.core.commands import LegTransport, RelayPath, ServerEndpoint, StreamId
 from ice_tcp.core.context import Context
@@ -29,6 +30,8 @@ from ice_tcp.core.timers import Timer
 from ice_tcp.core.turn import Allocated, Wishes
 from ice_tcp.core.verdicts import Verdict
 
+RETURN_INTERVAL = 1.0
+"""Seconds between two questions whether a server is back that was lost."""
 _FAMILY_NUMBERS = {AddressFamily.IPV4: 4, AddressFamily.IPV6: 6}
 
 
@@ -63,6 +66,7 @@ class Race:
     component: int
     transport: Transport
     wishes: Wishes
+    places: list[Place]
     running: list[Relay] = field(default_factory=list)
     following: list[list[Place]] = field(default_factory=list)
     stagger: Timer | None = None
@@ -95,6 +99,7 @@ class Relays:
         "_launcher",
         "_legs",
         "_living",
+        "_missed",
         "_races",
         "_reports",
         "_user",
@@ -123,6 +128,7 @@ class Relays:
         self._races: list[Race] = []
         self._living: list[Relay] = []
         self._closing: list[Relay] = []
+        self._missed: set[tuple[ServerUri, int, Transport]] = set()
         context.relay = self._send
 
     def __iter__(self) -> Iterator[Relay]:
@@ -193,6 +199,19 @@ class Relays:
         """Delete everything; `closing` tells until when."""
         self.conclude((), now)
 
+    def probe(self, base: Base, now: float) -> None:
+        """The peer is silent behind this base: see whether its relay is still there; if not, `RelayUser.relay_lost`."""
+        for relay in self._living:
+            if base in relay.bases:
+                relay.probe(now)
+
+    def give_up_doubtful(self, base: Base, now: float) -> bool:
+        """Whether the relay of this base is probed in vain until now; it is lost, then."""
+        doubtful = [relay for relay in self._living if base in relay.bases and relay.in_doubt]
+        for relay in doubtful:
+            relay.distrust(now)
+        return bool(doubtful)
+
     def keep_only(self, peers: Collection[tuple[Base, str]], now: float) -> None:
         """Of the relays that live, let only these bases' peers through from now on."""
         for relay in self._living:
@@ -206,6 +225,7 @@ class Relays:
         race.running.remove(relay)
         self._dismiss(race, now)
         self._living.append(relay)
+        self._missed.discard(_kind_of(relay))
         self._report(relay, found=allocated.relayed)
         for family, failure in allocated.refused:
             self._report(relay, failure=failure, family=family)
@@ -221,7 +241,9 @@ class Relays:
             race.no_tcp_at = relay.endpoint
         if not race.running:
             self._next_addresses(race, now)
-        if not race.running and not race.over:
+        if not race.running and _kind_of(relay) in self._missed and isinstance(failure.cause, Verdict):
+            self._ask_again_soon(race, now)
+        elif not race.running and not race.over:
             race.end()
             self._fall_back(race, now)
         self._ended(now)
@@ -234,6 +256,7 @@ class Relays:
 
     def relay_lost(self, relay: Relay, failure: ServerFailure, now: float) -> None:
         self._living.remove(relay)
+        self._missed.add(_kind_of(relay))
         self._report(relay, failure=failure)
         self._context.events.append(RelayLost(relay.server.name, relay.relayed, failure))
         self._user.relay_lost(relay.bases, now)
@@ -320,7 +343,7 @@ class Relays:
         ]
         if not places:
             return
-        race = Race(server, component, transport, wishes, following=_rounds(places))
+        race = Race(server, component, transport, wishes, places, following=_rounds(places))
         self._races.append(race)
         self._next_addresses(race, now)
 
@@ -339,6 +362,15 @@ class Relays:
             race.stagger = self._context.timers.set(
                 now + self._context.policy.timeouts.rto, lambda at: self._next_addresses(race, at)
             )
+
+    def _ask_again_soon(self, race: Race, now: float) -> None:
+        """A server that was there a moment ago may be back before gathering ends."""
+
+        def again(at: float) -> None:
+            race.following = _rounds(race.places)
+            self._next_addresses(race, at)
+
+        race.stagger = self._context.timers.set(now + RETURN_INTERVAL, again)
 
     def _beginning(self, race: Race, relay: Relay) -> Callable[[float], None]:
         def begin(now: float) -> None:
@@ -373,11 +405,7 @@ class Relays:
 
     def _alive(self, server: Server, component: int, transport: Transport) -> Relay | None:
         return next(
-            (
-                relay
-                for relay in self._living
-                if (relay.server.uri, relay.component, relay.transport) == (server.uri, component, transport)
-            ),
+            (relay for relay in self._living if _kind_of(relay) == (server.uri, component, transport)),
             None,
         )
 
@@ -415,6 +443,11 @@ class Relays:
             failure=failure,
             found=found,
         )
+
+
+def _kind_of(relay: Relay) -> tuple[ServerUri, int, Transport]:
+    """What it is for: of those alike one is enough."""
+    return relay.server.uri, relay.component, relay.transport
 
 
 def _rounds(places: list[Place]) -> list[list[Place]]:
