@@ -399,13 +399,13 @@ class Session:
 
     def relay_lost(self, bases: tuple[Base, ...], now: float) -> None:
         """A relay is gone. Where it carried data that no other pair can carry, restart (RFC 6544 s11.2)."""
-        is_needed = False
+        relied_on = any(each.base in bases for each in self.current.local_candidates)
+        was_in_use = False
         for generation in self.generations():
             generation.local_candidates = [each for each in generation.local_candidates if each.base not in bases]
             for pair in [pair for pair in generation.checklist if pair.base in bases]:
-                was_in_use = self._lose_relayed(generation, pair, now)
-                is_needed |= was_in_use and generation is self.current
-        if not is_needed:
+                was_in_use |= self._lose_relayed(generation, pair, now)
+        if not (was_in_use and relied_on):
             self.settle(now)
             return
         self.restart(None, None, now)
@@ -416,7 +416,7 @@ class Session:
     def _lose_relayed(self, generation: Generation, pair: Pair, now: float) -> bool:
         """As `_lose_pair`, but nothing is the end; returns whether the component has no path now."""
         nomination, component = self._nominations[generation], pair.component
-        had_path = self.usage.path(component) is not None
+        had_path = self.usage.path(component) is not None or self._recovery.awaits(pair)
         self._drop(generation, pair, Verdict.RELAY_LOST, now)
         if pair.state is not PairState.FAILED:
             generation.checklist.fail(pair, Verdict.RELAY_LOST, now)

@@ -255,9 +255,17 @@ class Run:
         if self._scenario.same_host:
             return  # what a host sends to itself needs no interface
         peer.shell.host.lose_address(address)
-        self._until(
-            lambda: all(each.state is AgentState.FAILED or each.side.lite for each in session.peers), LOSS_TIMEOUT
-        )
+
+        def over() -> bool:
+            return all(each.state is AgentState.FAILED or each.side.lite for each in session.peers) or all(
+                _renewed(each) for each in session.peers
+            )
+
+        self._until(over, LOSS_TIMEOUT + (RESTART_TIMEOUT if session.servers else 0.0))
+        if all(_renewed(each) for each in session.peers):
+            # A relay was missed, and its owner has a second address
+            require(peer.shell.local_host(peer.shell.used[1]) != address, f"loss: {peer.shell.name} uses {address}")
+            return
         for each in session.peers:
             check_lost(each)
 
@@ -278,7 +286,8 @@ class Run:
             peer.shell.die()
         else:
             peer.shell.close()
-        self._until(lambda: other.state is AgentState.FAILED or other.side.lite, LOSS_TIMEOUT)
+        timeout = LOSS_TIMEOUT + (RESTART_TIMEOUT if session.servers else 0.0)
+        self._until(lambda: other.state is AgentState.FAILED or other.side.lite, timeout)
         check_lost(other)
 
     def _kill_server(self, session: Session, *, returns: bool) -> None:
@@ -296,9 +305,7 @@ class Run:
             self._drain()
             return
         expected = self._result.outlook if returns else outlook(without(self._scenario, server.name))
-        back = self._until(
-            lambda: all(_renewed(peer, self._scenario.components) for peer in session.peers), RELAY_TIMEOUT
-        )
+        back = self._until(lambda: all(_renewed(peer) for peer in session.peers), RELAY_TIMEOUT)
         if back:
             self._world.events["relay-replaced"] += 1
             self._for(self._linger)
@@ -338,7 +345,7 @@ def _restarted(peer: Peer, components: int) -> bool:
     )
 
 
-def _renewed(peer: Peer, components: int) -> bool:
+def _renewed(peer: Peer) -> bool:
     """As after a restart; a component that was not hurt may still use its old path."""
     return peer.shell.agent.generation > 0 and peer.state is AgentState.COMPLETED
 
