@@ -225,7 +225,7 @@ class Relays:
         race.running.remove(relay)
         self._dismiss(race, now)
         self._living.append(relay)
-        self._missed.discard(_kind_of(relay))
+        self._missed = {missed for missed in self._missed if missed[0] != relay.server.uri}
         self._report(relay, found=allocated.relayed)
         for family, failure in allocated.refused:
             self._report(relay, failure=failure, family=family)
@@ -410,8 +410,13 @@ class Relays:
         )
 
     def _told_again(self, server: Server, component: int, transport: Transport, now: float) -> bool:
-        """Whether a relay of the last gathering lives, whose candidates are good once more."""
+        """Whether a relay of the last gathering lives, whose candidates are good once more.
+
+        Not where its server has just lost another: it will not live long, either.
+        """
         alive = self._alive(server, component, transport)
+        if any(uri == server.uri for uri, _, _ in self._missed):
+            return False
         if alive is not None:
             self._report(alive, found=alive.relayed)
             self._tell(alive, now)
