@@ -291,6 +291,8 @@ class Session:
             return
         if check.use_candidate:
             self._nominations[generation].requested(pair, now)
+        if pair.state is PairState.SUCCEEDED and self._recovery.awaits(pair):
+            generation.checklist.wait(pair)
         if self._wants_check(generation, pair, now):
             self._checks.cancel(pair)
             generation.checklist.trigger(pair, now, at_once=True)
@@ -408,6 +410,10 @@ class Session:
         if not (was_in_use and relied_on):
             self.settle(now)
             return
+        if self.previous is not None and self.current.remote is None and not self.current.gathered:
+            # The peer has not answered to one restart yet: a second one would be too many for it.
+            self.gathering.servers.relays.ask_again(now)
+            return
         self.restart(None, None, now)
         self._patience = self._context.timers.set(
             now + self._context.policy.timeouts.patience, self._lose_patience_with_peer
@@ -515,7 +521,7 @@ class Session:
         Not where one is on its way that the network cannot have lost: on the same connection, or within one Ta.
         """
         if pair.state is PairState.SUCCEEDED:
-            return self._recovery.awaits(pair)
+            return False
         if pair.state is not PairState.IN_PROGRESS or pair.transaction is None:
             return True
         return not pair.is_tcp and now - pair.transaction.last_sent_at >= generation.checklist.ta

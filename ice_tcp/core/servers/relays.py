@@ -96,6 +96,7 @@ class Relays:
         "_follow_ups",
         "_found",
         "_hosts",
+        "_known",
         "_launcher",
         "_legs",
         "_living",
@@ -128,6 +129,7 @@ class Relays:
         self._races: list[Race] = []
         self._living: list[Relay] = []
         self._closing: list[Relay] = []
+        self._known: list[tuple[Server, tuple[ServerEndpoint, ...]]] = []
         self._missed: set[tuple[ServerUri, int, Transport]] = set()
         context.relay = self._send
 
@@ -152,17 +154,27 @@ class Relays:
             race.end()
             self._dismiss(race, now)
         self._races.clear()
+        self._known.clear()
 
     def server_known(self, server: Server, endpoints: tuple[ServerEndpoint, ...], now: float) -> None:
         """A server has its addresses: ask it for what the policy wants and is not there yet."""
         policy = self._context.policy
         if not server.relays or CandidateType.RELAY not in policy.candidate_types:
             return
+        self._known.append((server, endpoints))
         for component in range(1, self._components + 1):
             for transport in policy.transports:
                 if not self._told_again(server, component, transport, now) and not (
                     self._waits_for_reservation(component, transport) and self._alive(server, 1, transport) is None
                 ):
+                    self._race(server, component, transport, endpoints, self._wishes(component, transport), now)
+
+    def ask_again(self, now: float) -> None:
+        """Ask, in the same gathering, for what was lost since it began."""
+        running = {(race.server.uri, race.component, race.transport) for race in self._races if not race.over}
+        for server, endpoints in self._known:
+            for uri, component, transport in sorted(self._missed - running, key=str):
+                if uri == server.uri:
                     self._race(server, component, transport, endpoints, self._wishes(component, transport), now)
 
     def permit(self, candidate: Candidate, now: float) -> None:
