@@ -50,6 +50,12 @@ def without(scenario: Scenario, server: str) -> Scenario:
     return replace(scenario, servers={**scenario.servers, server: off})
 
 
+def returning(scenario: Scenario, server: str) -> Scenario:
+    """The same with one server that relays only: who does not know that it is coming back asks it nothing else."""
+    back = replace(scenario.servers[server], tells=False)
+    return replace(scenario, servers={**scenario.servers, server: back})
+
+
 def _is_certain(scenario: Scenario) -> bool:
     """Whether everything that can be had of servers is had in time."""
     slowest = max(kind.delay for kind in scenario.servers.values())

@@ -66,7 +66,6 @@ class Race:
     component: int
     transport: Transport
     wishes: Wishes
-    places: list[Place]
     running: list[Relay] = field(default_factory=list)
     following: list[list[Place]] = field(default_factory=list)
     stagger: Timer | None = None
@@ -253,8 +252,8 @@ class Relays:
             race.no_tcp_at = relay.endpoint
         if not race.running:
             self._next_addresses(race, now)
-        if not race.running and _kind_of(relay) in self._missed and isinstance(failure.cause, Verdict):
-            self._ask_again_soon(race, now)
+        if _kind_of(relay) in self._missed and isinstance(failure.cause, Verdict):
+            self._ask_again_soon(race, relay, now)
         elif not race.running and not race.over:
             race.end()
             self._fall_back(race, now)
@@ -355,7 +354,7 @@ class Relays:
         ]
         if not places:
             return
-        race = Race(server, component, transport, wishes, places, following=_rounds(places))
+        race = Race(server, component, transport, wishes, following=_rounds(places))
         self._races.append(race)
         self._next_addresses(race, now)
 
@@ -366,23 +365,27 @@ class Relays:
         if race.stagger is not None:
             race.stagger.cancel()
         for place in race.following.pop(0):
-            make = UdpRelay if race.transport is Transport.UDP else TcpRelay
-            relay = make(self._context, self._legs, self, place, race.wishes)
-            race.running.append(relay)
-            self._launcher.launch(self._beginning(race, relay), now)
+            self._run(race, place, now)
         if race.following:
             race.stagger = self._context.timers.set(
                 now + self._context.policy.timeouts.rto, lambda at: self._next_addresses(race, at)
             )
 
-    def _ask_again_soon(self, race: Race, now: float) -> None:
+    def _run(self, race: Race, place: Place, now: float) -> None:
+        make = UdpRelay if race.transport is Transport.UDP else TcpRelay
+        relay = make(self._context, self._legs, self, place, race.wishes)
+        race.running.append(relay)
+        self._launcher.launch(self._beginning(race, relay), now)
+
+    def _ask_again_soon(self, race: Race, relay: Relay, now: float) -> None:
         """A server that was there a moment ago may be back before gathering ends."""
+        place = Place(relay.server, relay.endpoint, relay.host, relay.component)
 
         def again(at: float) -> None:
-            race.following = _rounds(race.places)
-            self._next_addresses(race, at)
+            if not race.over:
+                self._run(race, place, at)
 
-        race.stagger = self._context.timers.set(now + RETURN_INTERVAL, again)
+        self._context.timers.set(now + RETURN_INTERVAL, again)
 
     def _beginning(self, race: Race, relay: Relay) -> Callable[[float], None]:
         def begin(now: float) -> None:
