@@ -28,7 +28,10 @@ def is_seen(scenario: Scenario, side: Side, place: Place, transport: Transport) 
     return (
         bool(has_port)
         and transport in side.usable
-        and any((leg is LegTransport.UDP) is (transport is Transport.UDP) for _, _, leg in _ways(scenario, side, place))
+        and any(
+            kind.tells and (leg is LegTransport.UDP) is (transport is Transport.UDP)
+            for _, kind, leg in _ways(scenario, side, place)
+        )
     )
 
 
