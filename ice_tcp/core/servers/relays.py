@@ -69,6 +69,7 @@ class Race:
     running: list[Relay] = field(default_factory=list)
     following: list[list[Place]] = field(default_factory=list)
     stagger: Timer | None = None
+    returns: list[Timer] = field(default_factory=list)
     over: bool = False
     no_tcp_at: ServerEndpoint | None = None
     """Where the server said that it relays no TCP."""
@@ -76,6 +77,8 @@ class Race:
     def end(self) -> None:
         self.over = True
         self.following.clear()
+        for timer in self.returns:
+            timer.cancel()
         if self.stagger is not None:
             self.stagger.cancel()
 
@@ -252,7 +255,7 @@ class Relays:
             race.no_tcp_at = relay.endpoint
         if not race.running:
             self._next_addresses(race, now)
-        if _kind_of(relay) in self._missed and isinstance(failure.cause, Verdict):
+        if not race.over and _kind_of(relay) in self._missed and isinstance(failure.cause, Verdict):
             self._ask_again_soon(race, relay, now)
         elif not race.running and not race.over:
             race.end()
@@ -381,11 +384,8 @@ class Relays:
         """A server that was there a moment ago may be back before gathering ends."""
         place = Place(relay.server, relay.endpoint, relay.host, relay.component)
 
-        def again(at: float) -> None:
-            if not race.over:
-                self._run(race, place, at)
-
-        self._context.timers.set(now + RETURN_INTERVAL, again)
+        timer = self._context.timers.set(now + RETURN_INTERVAL, lambda at: self._run(race, place, at))
+        race.returns.append(timer)
 
     def _beginning(self, race: Race, relay: Relay) -> Callable[[float], None]:
         def begin(now: float) -> None:
