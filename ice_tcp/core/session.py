@@ -407,17 +407,15 @@ class Session:
             generation.local_candidates = [each for each in generation.local_candidates if each.base not in bases]
             for pair in [pair for pair in generation.checklist if pair.base in bases]:
                 was_in_use |= self._lose_relayed(generation, pair, now)
-        if not (was_in_use and relied_on):
-            self.settle(now)
-            return
-        if self.previous is not None and self.current.remote is None and not self.current.gathered:
-            # The peer has not answered to one restart yet: a second one would be too many for it.
+        if relied_on and not self.current.gathered:
             self.gathering.servers.relays.ask_again(now)
+        elif relied_on and was_in_use:
+            self.restart(None, None, now)
+            self._patience = self._context.timers.set(
+                now + self._context.policy.timeouts.patience, self._lose_patience_with_peer
+            )
             return
-        self.restart(None, None, now)
-        self._patience = self._context.timers.set(
-            now + self._context.policy.timeouts.patience, self._lose_patience_with_peer
-        )
+        self.settle(now)
 
     def _lose_relayed(self, generation: Generation, pair: Pair, now: float) -> bool:
         """As `_lose_pair`, but nothing is the end; returns whether the component has no path now."""
