@@ -97,6 +97,7 @@ class Signaling:
 
     def candidate(self, event: LocalCandidateFound) -> None:
         found = event.candidate
+        self.sender.watch.tells(found)
         for candidate in with_reflexive(self.sender.host, found) if self._knows_nats else [found]:
             self._tell(candidate)
 
