@@ -15,6 +15,7 @@ from ice_tcp.core.events import (
     GatheringDone,
     LocalCandidateFound,
     MappingFound,
+    PairChanged,
     PathSelected,
     Restarted,
     RestartFailed,
@@ -55,6 +56,8 @@ class Peer:
     signaling: Signaling | None = None
     states: list[tuple[float, AgentState, Verdict | None]] = field(default_factory=list)
     restarts_failed: int = 0
+    pairs: dict[int, PairChanged] = field(default_factory=dict)
+    """The last that was told of each pair."""
     relayed_at: dict[int, float] = field(default_factory=dict)
     """By component: when data could go by a relay for the first time."""
 
@@ -87,6 +90,8 @@ class Peer:
             case StateChanged(state, verdict):
                 self.states.append((self.shell.clock.now, state, verdict))
                 events[f"state {state}"] += 1
+            case PairChanged():
+                self.pairs[event.pair] = event
             case PathSelected(selected):
                 self._selected(selected)
             case ServerReported(report):

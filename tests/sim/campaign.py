@@ -62,7 +62,7 @@ SERVER_INTEREST = {
 }
 """The same, of the seeds with servers."""
 
-SERVER_SHARE = 5
+SERVER_SHARE = 6
 """For so many seeds there is one more with servers."""
 
 
@@ -115,7 +115,7 @@ def replay_command(seed: int) -> str:
 
 
 def run_campaign(start: int, seeds: int, jobs: int) -> Campaign:
-    """Run ``seeds`` seeds from ``start`` on, and a fifth as many with servers, in ``jobs`` processes."""
+    """Run ``seeds`` seeds from ``start`` on, and a sixth as many with servers, in ``jobs`` processes."""
     campaign = Campaign()
     first = WITH_SERVERS + start // SERVER_SHARE
     for result in _results(

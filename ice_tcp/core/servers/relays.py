@@ -30,6 +30,8 @@ from ice_tcp.core.timers import Timer
 from ice_tcp.core.turn import Allocated, Wishes
 from ice_tcp.core.verdicts import Verdict
 
+_MAY_RETURN = (Verdict.REFUSED, Verdict.RESET, Verdict.CLOSED)
+"""What a server that is being restarted looks like."""
 RETURN_INTERVAL = 1.0
 """Seconds between two questions whether a server is back that was lost."""
 _FAMILY_NUMBERS = {AddressFamily.IPV4: 4, AddressFamily.IPV6: 6}
@@ -103,6 +105,7 @@ class Relays:
         "_legs",
         "_living",
         "_missed",
+        "_proven",
         "_races",
         "_reports",
         "_user",
@@ -132,6 +135,7 @@ class Relays:
         self._living: list[Relay] = []
         self._closing: list[Relay] = []
         self._known: list[tuple[Server, tuple[ServerEndpoint, ...]]] = []
+        self._proven: set[ServerUri] = set()
         self._missed: set[tuple[ServerUri, int, Transport]] = set()
         context.relay = self._send
 
@@ -239,6 +243,7 @@ class Relays:
         race.running.remove(relay)
         self._dismiss(race, now)
         self._living.append(relay)
+        self._proven.add(relay.server.uri)
         self._missed = {missed for missed in self._missed if missed[0] != relay.server.uri}
         self._report(relay, found=allocated.relayed)
         for family, failure in allocated.refused:
@@ -255,7 +260,7 @@ class Relays:
             race.no_tcp_at = relay.endpoint
         if not race.running:
             self._next_addresses(race, now)
-        if not race.over and _kind_of(relay) in self._missed and isinstance(failure.cause, Verdict):
+        if not race.over and relay.server.uri in self._proven and failure.cause in _MAY_RETURN:
             self._ask_again_soon(race, relay, now)
         elif not race.running and not race.over:
             race.end()
@@ -381,7 +386,7 @@ class Relays:
         self._launcher.launch(self._beginning(race, relay), now)
 
     def _ask_again_soon(self, race: Race, relay: Relay, now: float) -> None:
-        """A server that was there a moment ago may be back before gathering ends."""
+        """A server that has relayed for us before may be back before gathering ends."""
         place = Place(relay.server, relay.endpoint, relay.host, relay.component)
 
         timer = self._context.timers.set(now + RETURN_INTERVAL, lambda at: self._run(race, place, at))
