@@ -235,6 +235,20 @@ HOURS = {
 """Each for an hour of virtual time."""
 
 
+FORGETFUL = replace(NOT_PRESERVING, forgets_on_fin=True)
+KEPT_OPEN = scenario(
+    side(Role.CONTROLLING, "nat-a", Ask("s1", Scheme.STUN), transports=(Transport.TCP,)),
+    replace(side(Role.CONTROLLED, "nat-b", Ask("s1", Scheme.STUN), transports=(Transport.TCP,)), starts_at=3.0),
+    nats=(FORGETFUL, FORGETFUL),
+)
+"""One side waits for the other, behind NATs that forget a mapping with its last connection."""
+
+
+def test_the_connection_to_a_stun_server_keeps_the_mapping_until_the_peer_comes() -> None:
+    assert outlook(KEPT_OPEN) is Outlook.DIRECT
+    kept(KEPT_OPEN)
+
+
 @pytest.mark.parametrize("nonce_lifetime", [3600.0, 45.0])
 @pytest.mark.parametrize("way", HOURS)
 def test_an_hour(way: str, nonce_lifetime: float) -> None:

@@ -129,6 +129,8 @@ class AgentWatch:
 
     def opens_leg(self, command: OpenLeg, now: float) -> None:
         """A conversation with a server begins: over a stream with a SYN, else with its first request."""
+        if command.transport.secure is not (command.tls is not None and command.tls.verify):
+            raise PropertyError(f"tls: {self.name} opens {words(command)}")
         if command.transport.reliable:
             self._process.transaction(f"{self.name} connects to the server {command.remote}", now)
             self._spoken_on.add(command.leg)
