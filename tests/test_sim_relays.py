@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from candidates.candidate import Candidate, CandidateType, Transport
+from candidates.candidate import Candidate, CandidateType, TcpType, Transport
 from candidates.policy.servers import Scheme
 from ice_tcp.core.events import AgentState, MappingBehaviour, Role
 from ice_tcp.core.verdicts import Verdict
 from tests.sim.application import Behaviour
 from tests.sim.build import Peer, Session, build
-from tests.sim.nat import NOT_PRESERVING, PORT_RESTRICTED, SYMMETRIC, NatKind
+from tests.sim.nat import FULL_CONE, NOT_PRESERVING, PORT_RESTRICTED, SYMMETRIC, NatKind
 from tests.sim.network import Link
 from tests.sim.oracle import Outlook, outlook
 from tests.sim.properties import check_same_pair
@@ -218,6 +218,29 @@ def test_the_relay_carries_data_until_the_direct_path_is_there() -> None:
     result = run_scenario(case)
     assert result.failure is None
     assert result.events["nominated direct tcp"] == 2
+
+
+RELAYING = side(Role.CONTROLLED, "nat-b", BY_TCP, transports=(Transport.TCP,), relay_only=True)
+SEEN = side(Role.CONTROLLING, "nat-a", Ask("s1", Scheme.STUN), transports=(Transport.TCP,))
+
+
+def test_nobody_gives_up_at_a_relay_that_does_not_let_them_in_yet() -> None:
+    """Who hears of a relay at once, and is heard of late, is turned away until there is a permission."""
+    case = scenario(replace(SEEN, latency=Latency(base=0.5, jitter=0.0)), RELAYING)
+    result = run_scenario(case)
+    assert result.failure is None
+    assert result.events["relay-refuses-peer"] > 0
+    assert result.events["nominated relay tcp"] == 2
+
+
+def test_a_relay_may_reopen_a_lost_connection_from_the_same_port() -> None:
+    connecting = replace(RELAYING, role=Role.CONTROLLING, tcp_types=(TcpType.ACTIVE,))
+    listening = replace(SEEN, role=Role.CONTROLLED)
+    case = scenario(listening, connecting, nats=(FULL_CONE, SYMMETRIC), fault=Fault.RESET_TCP)
+    result = run_scenario(case)
+    assert result.failure is None
+    assert result.events["selected-reset"] == 1
+    assert result.events["relay-connects"] == 2
 
 
 def test_relay_only_shows_nothing() -> None:
