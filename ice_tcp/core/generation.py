@@ -54,7 +54,7 @@ class Generation:
 
     __slots__ = (
         "_context",
-        "_reflexive",
+        "_learned",
         "_remote_known",
         "_roles",
         "checklist",
@@ -98,7 +98,7 @@ class Generation:
         self.failed = False
         self.unchecked = False
         self.remote_done = False
-        self._reflexive = 0
+        self._learned: set[RemoteKey] = set()
         self.checklist = CheckList(context, lambda pair, now: perform(self, pair, now), startable)
 
     def set_remote(self, parameters: IceParameters) -> None:
@@ -122,8 +122,8 @@ class Generation:
 
     def forget_remote(self, candidate: Candidate) -> None:
         """A peer-reflexive candidate is gone with its connection."""
-        if self.remote_candidates.pop(_remote_key(candidate), None) is not None:
-            self._reflexive -= candidate.type is CandidateType.PRFLX
+        self.remote_candidates.pop(_remote_key(candidate), None)
+        self._learned.discard(_remote_key(candidate))
 
     def find_remote(self, base: Base, source: TransportAddress) -> Candidate | None:
         return self.remote_candidates.get((base.component, base.transport, _peer_tcptype(base.tcptype), source))
@@ -138,7 +138,7 @@ class Generation:
         """Take a signaled candidate, if the policy and the limits allow, and pair it."""
         key = _remote_key(candidate)
         known = self.remote_candidates.get(key)
-        if known is not None and known.type is not CandidateType.PRFLX:
+        if known is not None and key not in self._learned:
             self._ignore(candidate, "duplicate", now)
             return
         ruling = self._context.policy.keeps_remote(candidate)
@@ -147,7 +147,7 @@ class Generation:
             return
         if known is not None:
             self._identify(candidate)
-        elif len(self.remote_candidates) - self._reflexive >= self._context.policy.limits.remote_candidates:
+        elif len(self.remote_candidates) - len(self._learned) >= self._context.policy.limits.remote_candidates:
             self._ignore(candidate, "limits.remote_candidates", now)
             return
         self.remote_candidates[key] = candidate
@@ -164,14 +164,21 @@ class Generation:
         known = self.find_remote(base, source)
         if known is not None:
             return known
-        if self._reflexive >= self._context.policy.limits.peer_reflexive:
+        if len(self._learned) >= self._context.policy.limits.peer_reflexive:
             return None
-        self._reflexive += 1
-        candidate = peer_reflexive(base, source, f"prflx{self._reflexive}", priority)
+        candidate = peer_reflexive(base, source, f"prflx{len(self._learned) + 1}", priority)
+        if self._is_relay(source.host):
+            candidate = replace(candidate, type=CandidateType.RELAY)
         self.remote_candidates[_remote_key(candidate)] = candidate
+        self._learned.add(_remote_key(candidate))
         self._remote_known(candidate, now)
         self._context.note(now, PeerReflexiveFound(candidate, remote=True))
         return candidate
+
+    def _is_relay(self, host: str) -> bool:
+        """Whether of the peer only a relay is known at this address: its active candidates are told without a port."""
+        types = {each.type for each in self.remote_candidates.values() if each.address.host == host}
+        return types == {CandidateType.RELAY}
 
     def triggered_pair(self, base: Base, remote: Candidate, now: float) -> Pair | None:
         """The pair that a request belongs to, made if need be (RFC 8445 s7.3.1.4)."""
@@ -247,7 +254,7 @@ class Generation:
 
     def _identify(self, candidate: Candidate) -> None:
         """Signaling names what was learned as peer reflexive: same pairs, real type, and priority (RFC 8838 s11)."""
-        self._reflexive -= 1
+        self._learned.discard(_remote_key(candidate))
         for pair in self.checklist:
             if pair.remote.address == candidate.address and pair.remote.tcptype is candidate.tcptype:
                 pair.remote = candidate

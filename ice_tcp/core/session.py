@@ -291,6 +291,8 @@ class Session:
             return
         if check.use_candidate:
             self._nominations[generation].requested(pair, now)
+        if pair.state is PairState.SUCCEEDED and self._recovery.awaits(pair):
+            generation.checklist.wait(pair)
         if self._wants_check(generation, pair, now):
             self._checks.cancel(pair)
             generation.checklist.trigger(pair, now, at_once=True)
@@ -338,21 +340,30 @@ class Session:
         """Consent: the request to send."""
         return self._checks.request(generation, pair, transaction_id, nominating=nominating)
 
-    def path_silent(self, component: int, now: float) -> None:  # noqa: ARG002 - the keeper's protocol
+    def path_silent(self, component: int, now: float) -> None:
+        """Consent: no answer for some time. It may be the relay that is gone, not the peer."""
         self.usage.doubt(component, Verdict.NO_RESPONSE)
+        for _, pair in self._carriers(component):
+            self.gathering.servers.relays.probe(pair.base, now)
 
     def path_heard(self, component: int, now: float) -> None:  # noqa: ARG002 - the keeper's protocol
         self.usage.trust(component)
 
     def consent_lost(self, component: int, verdict: Verdict, now: float) -> None:
         """RFC 7675 s5.1: nothing more is sent on this path."""
+        for generation, pair in self._carriers(component):
+            if not self.gathering.servers.relays.give_up_doubtful(pair.base, now):
+                self._lose_pair(generation, pair, verdict, now)
+
+    def _carriers(self, component: int) -> list[tuple[Generation, Pair]]:
+        """The pair whose path carries the component's data, with its generation."""
         used = self.usage.path(component)
-        if used is None:
-            return
-        for generation in self.generations():
-            for pair in list(generation.checklist):
-                if pair.path == used.path and generation.number == used.generation:
-                    self._lose_pair(generation, pair, verdict, now)
+        return [
+            (generation, pair)
+            for generation in self.generations()
+            for pair in generation.checklist
+            if used is not None and pair.path == used.path and generation.number == used.generation
+        ]
 
     # -- relays
 
@@ -390,24 +401,26 @@ class Session:
 
     def relay_lost(self, bases: tuple[Base, ...], now: float) -> None:
         """A relay is gone. Where it carried data that no other pair can carry, restart (RFC 6544 s11.2)."""
-        is_needed = False
+        relied_on = any(each.base in bases for each in self.current.local_candidates)
+        was_in_use = False
         for generation in self.generations():
             generation.local_candidates = [each for each in generation.local_candidates if each.base not in bases]
             for pair in [pair for pair in generation.checklist if pair.base in bases]:
-                was_in_use = self._lose_relayed(generation, pair, now)
-                is_needed |= was_in_use and generation is self.current
-        if not is_needed:
-            self.settle(now)
+                was_in_use |= self._lose_relayed(generation, pair, now)
+        if relied_on and not self.current.gathered:
+            self.gathering.servers.relays.ask_again(now)
+        elif relied_on and was_in_use:
+            self.restart(None, None, now)
+            self._patience = self._context.timers.set(
+                now + self._context.policy.timeouts.patience, self._lose_patience_with_peer
+            )
             return
-        self.restart(None, None, now)
-        self._patience = self._context.timers.set(
-            now + self._context.policy.timeouts.patience, self._lose_patience_with_peer
-        )
+        self.settle(now)
 
     def _lose_relayed(self, generation: Generation, pair: Pair, now: float) -> bool:
         """As `_lose_pair`, but nothing is the end; returns whether the component has no path now."""
         nomination, component = self._nominations[generation], pair.component
-        had_path = self.usage.path(component) is not None
+        had_path = self.usage.path(component) is not None or self._recovery.awaits(pair)
         self._drop(generation, pair, Verdict.RELAY_LOST, now)
         if pair.state is not PairState.FAILED:
             generation.checklist.fail(pair, Verdict.RELAY_LOST, now)
@@ -506,7 +519,7 @@ class Session:
         Not where one is on its way that the network cannot have lost: on the same connection, or within one Ta.
         """
         if pair.state is PairState.SUCCEEDED:
-            return self._recovery.awaits(pair)
+            return False
         if pair.state is not PairState.IN_PROGRESS or pair.transaction is None:
             return True
         return not pair.is_tcp and now - pair.transaction.last_sent_at >= generation.checklist.ta
@@ -574,6 +587,7 @@ class Session:
         if nomination.selected.get(pair.component) is pair:
             if verdict is not Verdict.CONSENT_EXPIRED and pair.is_tcp:
                 self._recovery.lost(generation, pair, verdict, now, nominate=self.roles.controlling)
+                self.gathering.servers.relays.probe(pair.base, now)
             else:
                 self._path_given_up(generation, pair, verdict, now)
             return

@@ -105,6 +105,33 @@ def test_refreshed_to_death() -> None:
     assert script.failure().cause is ServerVerdict.EXPIRED
 
 
+def test_a_probe_refreshes_at_once_and_only_once() -> None:
+    script = living(lifetime=600)
+    script.clock.advance(100)
+    script.machine.probe(script.now)
+    script.machine.probe(script.now)
+    assert [message.method for message in script.sent] == [Method.REFRESH]
+    assert script.machine.in_doubt
+    script.answer([stun.lifetime(600)])
+    assert not script.machine.in_doubt
+    script.clock.advance(539)
+    assert len(script.wire.sent) == 1
+
+
+def test_a_probe_finds_out_that_the_server_has_forgotten() -> None:
+    script = living()
+    script.machine.probe(script.now)
+    script.refuse(437)
+    assert script.told[-1][0] == "lost"
+    assert script.failure().cause is ServerVerdict.ALLOCATION_MISMATCH
+
+
+def test_there_is_nothing_to_probe_before_the_allocation() -> None:
+    script = UdpScript()
+    script.machine.probe(script.now)
+    assert not script.wire.sent and not script.machine.in_doubt
+
+
 def test_connection_breaks() -> None:
     script = living()
     script.machine.path_lost(Verdict.RESET, script.now)

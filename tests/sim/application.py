@@ -44,6 +44,7 @@ class Chatter:
         self.behaviour = behaviour
         self.sent: dict[Path, int] = {}
         self.received_on: dict[Path, int] = {}
+        self.messages_received = 0
         self.received_bytes: dict[int, int] = {}
         self.last_received_at: dict[int, float] = {}
         self.longest_silence: dict[int, float] = {}
@@ -122,6 +123,7 @@ class Chatter:
             raise PropertyError(f"data: {self.shell.name} received something broken on {path}")
         if body[1] != component:
             raise PropertyError(f"data: {self.shell.name} got data of component {body[1]} for component {component}")
+        self.messages_received += 1
         if path is not None:
             self._count(path, int.from_bytes(body[2:_HEADER], "big"))
         self._note_arrival(component)

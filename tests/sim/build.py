@@ -14,10 +14,14 @@ from ice_tcp.core.events import (
     Event,
     GatheringDone,
     LocalCandidateFound,
+    MappingFound,
+    PairChanged,
     PathSelected,
     Restarted,
     RestartFailed,
     RoleChanged,
+    SelectedPath,
+    ServerReported,
     StateChanged,
 )
 from ice_tcp.core.pacing import Pacer
@@ -52,6 +56,10 @@ class Peer:
     signaling: Signaling | None = None
     states: list[tuple[float, AgentState, Verdict | None]] = field(default_factory=list)
     restarts_failed: int = 0
+    pairs: dict[int, PairChanged] = field(default_factory=dict)
+    """The last that was told of each pair."""
+    relayed_at: dict[int, float] = field(default_factory=dict)
+    """By component: when data could go by a relay for the first time."""
 
     @property
     def state(self) -> AgentState:
@@ -82,12 +90,30 @@ class Peer:
             case StateChanged(state, verdict):
                 self.states.append((self.shell.clock.now, state, verdict))
                 events[f"state {state}"] += 1
-            case PathSelected(selected) if selected.nominated:
-                self.shell.watch.confirmed(selected.path)
+            case PairChanged():
+                self.pairs[event.pair] = event
+            case PathSelected(selected):
+                self._selected(selected)
+            case ServerReported(report):
+                if report.failure is not None:
+                    events[f"server: {report.failure.cause}"] += 1
+            case MappingFound(behaviour=behaviour):
+                events["mapping dependent" if behaviour.is_dependent else f"mapping {behaviour}"] += 1
             case RoleChanged():
                 events["role-conflict"] += 1
             case RestartFailed():
                 self.restarts_failed += 1
+
+    def _selected(self, selected: SelectedPath) -> None:
+        events = self.shell.world.events
+        if selected.is_relayed:
+            self.relayed_at.setdefault(selected.component, self.shell.clock.now)
+        if selected.nominated:
+            self.shell.watch.confirmed(selected.path)
+            kind = "relay" if selected.is_relayed else "direct"
+            events[f"nominated {kind} {selected.local.transport}"] += 1
+            if not selected.is_relayed and selected.component in self.relayed_at:
+                events["relay then direct"] += 1
 
 
 @dataclass(eq=False)

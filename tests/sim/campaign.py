@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 from tests.sim.run import Result, run_seed
+from tests.sim.seeds import WITH_SERVERS
 
 CHUNK = 25
 """Seeds that a process gets at a time."""
@@ -32,6 +33,38 @@ INTEREST = {
 }
 """Events that a campaign must have met at least once, and their counters in the world."""
 
+SERVER_INTEREST = {
+    "relayed UDP selected": "nominated relay udp",
+    "relayed TCP selected": "nominated relay tcp",
+    "relay, then direct": "relay then direct",
+    "Connect (RFC 6062)": "relay-connects",
+    "ConnectionAttempt (RFC 6062)": "relay-accepts",
+    "relay lets nobody in yet": "relay-refuses-peer",
+    "early bytes of a relay": "early-relayed-bytes",
+    "STUN by channel": "relayed-stun",
+    "server dead": "server: timed-out",
+    "server refuses": "server: refused",
+    "allocation refused (486)": "server: server-error-486",
+    "wrong password (401)": "server: server-error-401",
+    "forbidden peer (403)": "server-refused 403",
+    "connection exists (446)": "server-refused 446",
+    "no connection (447)": "server-refused 447",
+    "no TCP relay (442)": "server: server-error-442",
+    "stale nonce (438)": "server-refused 438",
+    "redirection (300)": "server-refused 300",
+    "certificate refused": "server: tls-certificate",
+    "name unknown": "server: no-address",
+    "mapping by destination": "mapping dependent",
+    "mapping by port alone": "mapping endpoint-independent",
+    "unused server dies": "server-dies",
+    "relay dies": "relay-dies",
+    "relay replaced": "relay-replaced",
+}
+"""The same, of the seeds with servers."""
+
+SERVER_SHARE = 6
+"""For so many seeds there is one more with servers."""
+
 
 @dataclass(slots=True)
 class Campaign:
@@ -54,7 +87,7 @@ class Campaign:
     @property
     def interest(self) -> dict[str, int]:
         """How often each event of interest occurred."""
-        return {name: self.events[counter] for name, counter in INTEREST.items()}
+        return {name: self.events[counter] for name, counter in (INTEREST | SERVER_INTEREST).items()}
 
     @property
     def missing(self) -> list[str]:
@@ -69,7 +102,7 @@ class Campaign:
         """What occurred how often, and each failure with the command that replays it, line by line."""
         lines = [f"{self.seeds} seeds, {self.connected} connected, {len(self.failures)} failed"]
         lines += [f"  expected {name:<15} {count:>8}" for name, count in sorted(self.outlooks.items())]
-        lines += [f"  {name:<24} {count:>8}" for name, count in sorted(self.interest.items())]
+        lines += [f"  {name:<28} {count:>8}" for name, count in sorted(self.interest.items())]
         lines += [f"never occurred: {name}" for name in self.missing]
         for seed, failure in sorted(self.failures.items()):
             lines += [f"seed {seed}: {failure}", f"  {replay_command(seed)}"]
@@ -82,14 +115,17 @@ def replay_command(seed: int) -> str:
 
 
 def run_campaign(start: int, seeds: int, jobs: int) -> Campaign:
-    """Run ``seeds`` seeds from ``start`` on, in ``jobs`` processes."""
+    """Run ``seeds`` seeds from ``start`` on, and a sixth as many with servers, in ``jobs`` processes."""
     campaign = Campaign()
-    for result in _results(range(start, start + seeds), jobs, run_seed):
+    first = WITH_SERVERS + start // SERVER_SHARE
+    for result in _results(
+        [*range(start, start + seeds), *range(first, first + seeds // SERVER_SHARE)], jobs, run_seed
+    ):
         campaign.add(result)
     return campaign
 
 
-def _results(seeds: range, jobs: int, run: Callable[[int], Result]) -> Iterator[Result]:
+def _results(seeds: Sequence[int], jobs: int, run: Callable[[int], Result]) -> Iterator[Result]:
     if jobs <= 1:
         yield from map(run, seeds)
         return

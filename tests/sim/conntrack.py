@@ -82,6 +82,7 @@ def _follow_syn(connection: Connection, segment: Segment, *, opener: bool, from_
         case Tracked.ESTABLISHED:
             # Perhaps a new connection on the old ports: the answer will tell.
             connection.ignored_syn = segment.seq
+            connection.ended.clear()
             return True
         case Tracked.SYN_SENT2:
             return _matches(connection, segment, from_inside)

@@ -26,39 +26,50 @@ MUTANTS: dict[str, Mutant] = {}
 """By name: what to enter to plant the fault."""
 
 
-def _mutant(function: Callable[[], Iterator[None]]) -> Callable[[], Iterator[None]]:
-    name = function.__name__.removeprefix("_").replace("_", "-")
-    MUTANTS[name] = contextmanager(function)
-    return function
+def mutant_into(mutants: dict[str, Mutant]) -> Callable[[Callable[[], Iterator[None]]], None]:
+    """A decorator that registers a fault by the name of the function that plants it."""
+
+    def register(function: Callable[[], Iterator[None]]) -> None:
+        mutants[function.__name__.removeprefix("_").replace("_", "-")] = contextmanager(function)
+
+    return register
 
 
-def _replace(name: str, owner: object, attribute: str, replacement: object) -> None:
-    """A mutant that replaces one attribute."""
-    MUTANTS[name] = lambda: patch.object(owner, attribute, replacement)
+def replace_into(mutants: dict[str, Mutant]) -> Callable[[str, object, str, object], None]:
+    """Registers a mutant that replaces one attribute."""
+
+    def register(name: str, owner: object, attribute: str, replacement: object) -> None:
+        mutants[name] = lambda: patch.object(owner, attribute, replacement)
+
+    return register
 
 
-def _original(owner: object, attribute: str) -> Any:
+_mutant = mutant_into(MUTANTS)
+_replace = replace_into(MUTANTS)
+
+
+def original(owner: object, attribute: str) -> Any:
     """What a mutant wraps; the attribute may well be private."""
     return getattr(owner, attribute)
 
 
-def _nothing(*_args: Any, **_named: Any) -> None:
+def nothing(*_args: Any, **_named: Any) -> None:
     """Instead of a method: do nothing."""
 
 
-def _always(value: object) -> Callable[..., object]:
+def always(value: object) -> Callable[..., object]:
     return lambda *_args, **_named: value
 
 
 # Roles and nomination
 
-_replace("no-role-switch", session.Session, "switch_role", _nothing)
-_replace("never-nominates", nomination.Nomination, "consider", _nothing)
-_replace("use-candidate-ignored", nomination.Nomination, "requested", _nothing)
-_replace("losers-never-closed", session.Session, "_release_losers", _nothing)
+_replace("no-role-switch", session.Session, "switch_role", nothing)
+_replace("never-nominates", nomination.Nomination, "consider", nothing)
+_replace("use-candidate-ignored", nomination.Nomination, "requested", nothing)
+_replace("losers-never-closed", session.Session, "_release_losers", nothing)
 
 
-_replace("nobody-gives-in", roles.Roles, "keeps_role_against", _always(True))
+_replace("nobody-gives-in", roles.Roles, "keeps_role_against", always(True))
 
 
 @_mutant
@@ -82,8 +93,8 @@ _replace(
     {TcpType.SO: TcpType.PASSIVE, TcpType.ACTIVE: TcpType.SO, TcpType.PASSIVE: TcpType.ACTIVE},
 )
 _replace("so-never-pairs", pairing, "PAIRABLE", {**pairing.PAIRABLE, TcpType.SO: None})
-_replace("triggered-checks-not-sent", checklist.CheckList, "trigger", _nothing)
-_replace("never-thaws", checklist.CheckList, "_thaw", _nothing)
+_replace("triggered-checks-not-sent", checklist.CheckList, "trigger", nothing)
+_replace("never-thaws", checklist.CheckList, "_thaw", nothing)
 
 
 @_mutant
@@ -97,7 +108,7 @@ def _peer_reflexive_remote_not_learned() -> Iterator[None]:
 
 @_mutant
 def _trickled_candidates_not_paired() -> Iterator[None]:
-    pair = _original(generation.Generation, "_pair")
+    pair = original(generation.Generation, "_pair")
 
     def only_before_the_start(self: Any, local: Any, remote: Any, now: float) -> None:
         if not self.checklist.running:
@@ -128,7 +139,7 @@ def _no_pacing() -> Iterator[None]:
     with (
         patch.object(pacing.Pacer, "reserve", lambda _pacer, now: now),
         patch.object(pacing.Pacer, "next_at", lambda _pacer, now: now),
-        patch.object(checklist.CheckList, "ta", property(_always(0.0), _nothing), create=True),
+        patch.object(checklist.CheckList, "ta", property(always(0.0), nothing), create=True),
     ):
         yield
 
@@ -138,7 +149,7 @@ _replace("pacer-not-shared", pacing.Pacer, "next_at", lambda _pacer, now: now)
 
 @_mutant
 def _pac_timer_ignored() -> Iterator[None]:
-    judge = _original(session.Session, "_judge")
+    judge = original(session.Session, "_judge")
 
     def impatient(self: Any, now: float) -> None:
         self._patience = None
@@ -160,11 +171,11 @@ def _unbounded_redial() -> Iterator[None]:
         yield
 
 
-_replace("no-redial", paths.Connections, "_redial_after", _always(None))
+_replace("no-redial", paths.Connections, "_redial_after", always(None))
 _replace(
     "unlimited-connects", paths.Connections, "may_dial", lambda self, base, remote: (base, remote) not in self._dials
 )
-_replace("so-from-any-port", paths.Base, "listener", property(_always(None)))
+_replace("so-from-any-port", paths.Base, "listener", property(always(None)))
 
 
 @_mutant
@@ -190,19 +201,19 @@ def _retransmission_on_tcp() -> Iterator[None]:
         yield
 
 
-_replace("lost-connection-not-reopened", recovery.Recovery, "lost", _nothing)
-_replace("dial-not-abandoned", paths.Connections, "cancel", _nothing)
+_replace("lost-connection-not-reopened", recovery.Recovery, "lost", nothing)
+_replace("dial-not-abandoned", paths.Connections, "cancel", nothing)
 
 # Consent, restart, data
 
 
-_replace("consent-dropped", consent.Consent, "start", _nothing)
-_replace("consent-never-renewed", consent.Consent, "_answered", _nothing)
+_replace("consent-dropped", consent.Consent, "start", nothing)
+_replace("consent-never-renewed", consent.Consent, "_answered", nothing)
 
 
 @_mutant
 def _answers_only_before_conclusion() -> Iterator[None]:
-    request = _original(binding.Binding, "_request")
+    request = original(binding.Binding, "_request")
 
     def deaf(self: Any, message: Any, base: Any, path: Any, *rest: Any) -> None:
         if not self._checked.usage.paths():
@@ -241,7 +252,7 @@ def _streams_left_open_at_close() -> Iterator[None]:
     close = session.Session.close
 
     def sloppy(self: Any, now: float) -> None:
-        with patch.object(paths.Connections, "close", _nothing):
+        with patch.object(paths.Connections, "close", nothing):
             close(self, now)
 
     with patch.object(session.Session, "close", sloppy):

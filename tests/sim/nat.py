@@ -20,6 +20,8 @@ STUN_SERVER = Endpoint("198.51.100.1", 3478)
 
 CLOSED_TIMEOUT = 10.0
 """Seconds for which a connection that was reset stays known (conntrack's CLOSE)."""
+FIN_TIMEOUT = 1.0
+"""Seconds for which one that both ends closed stays known, for what may have to be sent again."""
 ESTABLISHED_TIMEOUT = 7440.0
 
 
@@ -198,10 +200,14 @@ class Nat:
             return
         connection.ended.add(from_inside)
         if len(connection.ended) == 2:
-            connection.state = Tracked.CLOSED
-            self._keep(connection)
-            alive = [each.expires_at for each in binding.connections.values() if each.state is not Tracked.CLOSED]
-            binding.expires_at = max(alive, default=self._clock.now)
+            self._clock.after(FIN_TIMEOUT, lambda: self._forget(binding, remote))
+
+    def _forget(self, binding: _Binding, remote: Endpoint) -> None:
+        connection = binding.connections.get(remote)
+        if connection is None or len(connection.ended) < 2:
+            return
+        del binding.connections[remote]
+        binding.expires_at = max((each.expires_at for each in binding.connections.values()), default=self._clock.now)
 
     def _track_outbound(self, packet: Packet, segment: Segment) -> Connection | None:
         """Follow a segment of the inside; None if it is invalid, whereupon it leaves untranslated."""

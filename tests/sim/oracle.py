@@ -204,15 +204,17 @@ def _ways(
         )
 
     if Transport.UDP in left.usable and Transport.UDP in right.usable and datagrams_pass(*told(Transport.UDP)):
-        ways.append(Outlook.DIRECT)
+        ways.append(_in_time(Outlook.DIRECT, told(Transport.UDP), timing))
     if Transport.TCP in left.transports and Transport.TCP in right.transports:
-        ways += _tcp_ways(left, right, *told(Transport.TCP), timing)
-    dependent = any(
-        before.box in (Box.SYMMETRIC, Box.UNSEEN) for before in (*told(Transport.UDP), *told(Transport.TCP))
-    )
-    if timing.hasty and dependent:
-        return [Outlook.PERHAPS if way is Outlook.DIRECT else way for way in ways]
+        before = told(Transport.TCP)
+        ways += [_in_time(way, before, timing) for way in _tcp_ways(left, right, *before, timing)]
     return ways
+
+
+def _in_time(way: Outlook, between: tuple[Barrier, Barrier], timing: Timing) -> Outlook:
+    """A way that is there may be found too late, if a relay is not made to wait for it."""
+    dependent = any(before.box in (Box.SYMMETRIC, Box.UNSEEN) for before in between)
+    return Outlook.PERHAPS if way is Outlook.DIRECT and dependent and timing.hasty else way
 
 
 def _as_told(scenario: Scenario, side: Side, place: Place, transport: Transport, before: Barrier) -> Barrier:

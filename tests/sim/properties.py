@@ -149,7 +149,8 @@ def check_lost(peer: Peer) -> None:
     if peer.side.lite:
         return
     require(peer.state is AgentState.FAILED, f"loss: {peer.shell.name} is {peer.state} though its peer is gone")
-    require(peer.verdict in LOST, f"loss: {peer.shell.name} failed with {peer.verdict}")
+    if peer.shell.agent.generation == 0:
+        require(peer.verdict in LOST, f"loss: {peer.shell.name} failed with {peer.verdict}")
 
 
 def check_data(session: Session, components: int) -> None:

@@ -28,7 +28,10 @@ def is_seen(scenario: Scenario, side: Side, place: Place, transport: Transport) 
     return (
         bool(has_port)
         and transport in side.usable
-        and any((leg is LegTransport.UDP) is (transport is Transport.UDP) for _, _, leg in _ways(scenario, side, place))
+        and any(
+            kind.tells and (leg is LegTransport.UDP) is (transport is Transport.UDP)
+            for _, kind, leg in _ways(scenario, side, place)
+        )
     )
 
 
@@ -41,13 +44,23 @@ def outcome(scenario: Scenario) -> bool | None:
         for transport in Transport
     )
     might = any(ask.scheme.relays and not ask.wrong_password for side in scenario.sides for ask in side.asks)
-    return None if not _is_certain(scenario) and might else found
+    if might and not _is_certain(scenario):
+        return None
+    # Who asked the machine of a relay for something has let it in already, by some NATs' filters
+    is_open = any(kind.filtering is Filtering.ADDRESS_DEPENDENT for kind in scenario.nats.values())
+    return None if might and not found and is_open else found
 
 
 def without(scenario: Scenario, server: str) -> Scenario:
     """The same with one server switched off."""
     off = replace(scenario.servers[server], condition=Condition.OFF)
     return replace(scenario, servers={**scenario.servers, server: off})
+
+
+def returning(scenario: Scenario, server: str) -> Scenario:
+    """The same with one server that relays only: who does not know that it is coming back asks it nothing else."""
+    back = replace(scenario.servers[server], tells=False)
+    return replace(scenario, servers={**scenario.servers, server: back})
 
 
 def _is_certain(scenario: Scenario) -> bool:

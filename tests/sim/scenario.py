@@ -48,7 +48,7 @@ class Side:
     """One of the two machines and the agent on it.
 
     ``taken`` are the transports for which every port is in use, ``ghost`` tells of an address that is gone already.
-    ``asks`` are the servers of its policy.
+    ``asks`` are the servers of its policy; ``relay_grace`` None is the policy's default.
     """
 
     role: Role
@@ -62,6 +62,7 @@ class Side:
     ghost: bool = False
     asks: tuple[Ask, ...] = ()
     relay_only: bool = False
+    relay_grace: float | None = None
     starts_at: float = 0.0
     behaviour: Behaviour = field(default_factory=Behaviour)
     manners: Manners = field(default_factory=Manners)
@@ -116,6 +117,9 @@ def policy_for(side: Side) -> Policy:
         keys["candidate_types"] = ("host", "prflx")
     if side.relay_only:
         keys["candidate_types"] = ("relay",)
+    if side.relay_grace is not None:
+        keys["nomination"] = {"relay_grace": side.relay_grace}
+        keys["timeouts"] = {"patience": 2 * side.relay_grace}
     if side.asks:
         keys["servers"] = [ask.policy() for ask in side.asks]
     return Policy(**keys)

@@ -17,6 +17,7 @@ from tests.sim.host import BindError, Host
 from tests.sim.ladder import words
 from tests.sim.packets import Endpoint, Origin
 from tests.sim.serverstreams import ClientEnd, PeerEnd
+from tests.sim.serverwatch import ConnectWatch
 from tests.sim.tcp import TcpSocket
 from tests.sim.tcpstack import AddressTakenError, Listener
 from tests.sim.tls import Hello
@@ -70,6 +71,7 @@ class SimServer:
         self._connections: dict[int, PeerEnd] = {}
         self._core: ServerCore | None = None
         self._starts = 0
+        self._watch = ConnectWatch(name)
         self._running = False
         self._timer: Timer | None = None
         self._timer_at: float | None = None
@@ -88,6 +90,7 @@ class SimServer:
     def start(self) -> None:
         """Listen, with an empty memory."""
         self._starts += 1
+        self._watch = ConnectWatch(self.name)
         self._plug(up=True)
         self._core = ServerCore(
             self.options,
@@ -156,6 +159,7 @@ class SimServer:
         self._run()
 
     def stream_message(self, end: ClientEnd, message: bytes) -> None:
+        self._watch.asked(end.id, message, self.world.clock.now)
         self._give(lambda core, now: core.stream_received(end.id, message, now))
 
     def stream_lost(self, end: ClientEnd) -> None:
@@ -238,6 +242,7 @@ class SimServer:
             case actions.SendDatagram(listener, remote, data):
                 self.host.send_udp(self._udp[listener], Endpoint(*remote), data, listener, self.name)
             case actions.SendStream(stream, data, relayed):
+                self._watch.answered(stream, data, self.world.clock.now)
                 if stream in self._streams:
                     self._streams[stream].send(data, relayed=relayed)
             case actions.CloseStream(stream):

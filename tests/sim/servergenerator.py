@@ -35,11 +35,13 @@ class ServerGenerator(Generator):
         scenario = super().draw()
         rng = self._rng
         servers = {f"s{number}": self._server(scenario.sides) for number in range(1, rng.randint(1, 3) + 1)}
-        if len(servers) > 1 and rng.random() < 0.08:
+        asked = dict(servers)
+        if len(servers) > 1 and rng.random() < 0.1:
             servers["s1"] = replace(servers["s1"], redirects_to="s2")
+            asked = {"s1": servers["s1"]}
         return replace(
             scenario,
-            sides=(self._asking(scenario.sides[0], servers), self._asking(scenario.sides[1], servers)),
+            sides=(self._asking(scenario.sides[0], asked), self._asking(scenario.sides[1], asked)),
             servers=servers,
             crowd=1,
             same_host=False,
@@ -97,7 +99,7 @@ class ServerGenerator(Generator):
 
     def _nat(self, name: str) -> str:
         super()._nat(name)
-        kind = replace(self._nats[name], forgets_on_fin=self._rng.random() < 0.2)
+        kind = replace(self._nats[name], forgets_on_fin=self._rng.random() < 0.4)
         if self._rng.random() < 0.12:
             kind = replace(kind, udp_blocked=True, only_ports=(ONLY_HTTPS,), filtering=nat.PORT_RESTRICTED.filtering)
         self._nats[name] = kind

@@ -31,7 +31,7 @@ class Condition(StrEnum):
 class ServerKind:
     """How a server behaves. ``twofold``: at a second address and port, too (RFC 5780). ``delay`` as of a Link.
 
-    ``forged`` means that its certificate is for another name.
+    ``forged`` means that its certificate is for another name, ``tells`` that one may rely on being told addresses.
     """
 
     families: tuple[int, ...] = (4,)
@@ -44,6 +44,7 @@ class ServerKind:
     nonce_lifetime: float = 3600.0
     redirects_to: str | None = None
     forged: bool = False
+    tells: bool = True
     delay: float = 0.005
 
     def options(self, name: str) -> ServerOptions:

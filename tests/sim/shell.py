@@ -221,6 +221,8 @@ class SimShell:
     def _execute(self, command: Command) -> None:
         if self.world.observer is not None and not isinstance(command, (SendDatagram, SendStream, SendLeg)):
             self.world.note(self.name, f"> {words(command)}")
+        if isinstance(command, (OpenUdp, Listen, Connect, SendDatagram)):
+            self.watch.exposes(command)
         match command:
             case SendDatagram(socket, remote, data):
                 self._send_datagram(socket, remote, data)

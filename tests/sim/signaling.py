@@ -69,7 +69,8 @@ def _rank(candidate: Candidate) -> int:
 class Signaling:
     """One direction, from ``sender`` to ``receiver``; loss-free, each message with a latency of its own.
 
-    What belongs together stays so: the end of candidates comes after everything of its generation. One that
+    What belongs together stays so: the end of candidates comes after everything of its generation, and parameters
+    come in their order. One that
     ``knows_nats`` adds the candidates that servers would have given.
     """
 
@@ -83,17 +84,20 @@ class Signaling:
         self._knows_nats = knows_nats
         self._rng = rng
         self._last_at = 0.0
+        self._parameters_at = 0.0
 
     def parameters(self, parameters: IceParameters, extra: float = 0.0) -> None:
         """Tell the peer the credentials of a generation."""
-        self._deliver(
+        self._parameters_at = self._deliver(
             self._latency.parameters + extra,
             "parameters",
             lambda now: self.receiver.agent.set_remote_parameters(parameters, now),
+            self._parameters_at,
         )
 
     def candidate(self, event: LocalCandidateFound) -> None:
         found = event.candidate
+        self.sender.watch.tells(found)
         for candidate in with_reflexive(self.sender.host, found) if self._knows_nats else [found]:
             self._tell(candidate)
 
@@ -120,10 +124,11 @@ class Signaling:
     def _now(self) -> float:
         return self.sender.clock.now
 
-    def _deliver(self, extra: float, what: str, give: Callable[[float], None]) -> None:
-        at = self._now + self._latency.base + self._rng.random() * self._latency.jitter + extra
+    def _deliver(self, extra: float, what: str, give: Callable[[float], None], not_before: float = 0.0) -> float:
+        at = max(not_before, self._now + self._latency.base + self._rng.random() * self._latency.jitter + extra)
         self._last_at = max(self._last_at, at)
         self.sender.clock.at(at, lambda: self._give(what, give))
+        return at
 
     def _give(self, what: str, give: Callable[[float], None]) -> None:
         self.sender.world.note(self.receiver.name, f"< {what}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator
 
+from candidates.candidate import DISCARD_PORT, Candidate, CandidateType, TransportAddress
 from candidates.policy import Policy
 from ice_tcp.core.commands import Connect, LegId, OpenLeg, Path, RelayPath, StreamId, TcpPath, UdpPath
+from tests.sim.ladder import words
 
 TRANSACTION_INTERVAL = 0.005
 """Seconds between two new transactions of a process (RFC 8445 s14.2)."""
@@ -18,6 +20,8 @@ TOLERANCE = 1e-9
 BINDING_REQUEST = b"\x00\x01"
 USERNAME = 0x0006
 USE_CANDIDATE = 0x0025
+HIDDEN = (TransportAddress("0.0.0.0", DISCARD_PORT), TransportAddress("::", DISCARD_PORT))  # noqa: S104
+"""Related addresses that say nothing (RFC 8839 s5.1)."""
 
 
 class PropertyError(AssertionError):
@@ -48,6 +52,7 @@ class AgentWatch:
         self._process = process
         self._policy = policy
         self._events = events
+        self._is_hidden = policy.candidate_types == (CandidateType.RELAY,)
         self._seen: set[bytes] = set()
         self._authenticated: set[Path] = set()
         self._asked: set[Path] = set()
@@ -107,10 +112,25 @@ class AgentWatch:
         """An authenticated message came on this path."""
         self._authenticated.add(path)
 
+    # -- what shows --------------------------------------------------------------------------------------------
+
+    def exposes(self, command: object) -> None:
+        """The core asks for what peers can see of this host: never with relayed candidates only."""
+        if self._is_hidden:
+            raise PropertyError(f"relay only: {self.name} does {words(command)}")
+
+    def tells(self, candidate: Candidate) -> None:
+        """The peer is told of a candidate."""
+        is_relayed = candidate.type is CandidateType.RELAY and candidate.related_address in HIDDEN
+        if self._is_hidden and not is_relayed:
+            raise PropertyError(f"relay only: {self.name} tells of {candidate}")
+
     # -- servers -----------------------------------------------------------------------------------------------
 
     def opens_leg(self, command: OpenLeg, now: float) -> None:
         """A conversation with a server begins: over a stream with a SYN, else with its first request."""
+        if command.transport.secure is not (command.tls is not None and command.tls.verify):
+            raise PropertyError(f"tls: {self.name} opens {words(command)}")
         if command.transport.reliable:
             self._process.transaction(f"{self.name} connects to the server {command.remote}", now)
             self._spoken_on.add(command.leg)

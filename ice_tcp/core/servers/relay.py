@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol
 from candidates.candidate import DISCARD_PORT, TcpType, Transport, TransportAddress
 from ice_tcp.core.commands import Failure, LegId, RelayPath, ServerEndpoint, StreamId
 from ice_tcp.core.context import Context
-from ice_tcp.core.outcomes import Advice, ServerFailure
+from ice_tcp.core.outcomes import Advice, ServerFailure, ServerVerdict
 from ice_tcp.core.paths import Base
 from ice_tcp.core.servers.legs import Leg, Legs, cause_of
 from ice_tcp.core.servers.server import Server
@@ -171,6 +171,21 @@ class Relay(ABC):
         self.permitted -= gone
         if self._allocation is not None:
             self._allocation.release(sorted(gone), now)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the server has not answered to `probe` yet."""
+        return self._allocation is not None and self._allocation.in_doubt
+
+    def probe(self, now: float) -> None:
+        """See whether the server still has the allocation; if not, the owner hears ``relay_lost``."""
+        if self._allocation is not None:
+            self._allocation.probe(now)
+
+    def distrust(self, now: float) -> None:
+        """It is of no use any more: the owner hears ``relay_lost``."""
+        if self._allocation is not None:
+            self._allocation.path_lost(ServerVerdict.NO_RESPONSE, now, "neither the server nor the peer answers")
 
     def close(self, now: float) -> None:
         """Delete the allocation; the owner hears ``relay_closed`` when that is done."""

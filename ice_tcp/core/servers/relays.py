@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from candidates.candidate import Candidate, CandidateType, Transport, TransportAddress
+from candidates.policy.servers import ServerUri
 from candidates.policy.values import AddressFamily
 from ice_tcp.core.commands import LegTransport, RelayPath, ServerEndpoint, StreamId
 from ice_tcp.core.context import Context
@@ -29,6 +30,10 @@ from ice_tcp.core.timers import Timer
 from ice_tcp.core.turn import Allocated, Wishes
 from ice_tcp.core.verdicts import Verdict
 
+_MAY_RETURN = (Verdict.REFUSED, Verdict.RESET, Verdict.CLOSED)
+"""What a server that is being restarted looks like."""
+RETURN_INTERVAL = 1.0
+"""Seconds between two questions whether a server is back that was lost."""
 _FAMILY_NUMBERS = {AddressFamily.IPV4: 4, AddressFamily.IPV6: 6}
 
 
@@ -66,6 +71,7 @@ class Race:
     running: list[Relay] = field(default_factory=list)
     following: list[list[Place]] = field(default_factory=list)
     stagger: Timer | None = None
+    returns: list[Timer] = field(default_factory=list)
     over: bool = False
     no_tcp_at: ServerEndpoint | None = None
     """Where the server said that it relays no TCP."""
@@ -73,6 +79,8 @@ class Race:
     def end(self) -> None:
         self.over = True
         self.following.clear()
+        for timer in self.returns:
+            timer.cancel()
         if self.stagger is not None:
             self.stagger.cancel()
 
@@ -92,9 +100,12 @@ class Relays:
         "_follow_ups",
         "_found",
         "_hosts",
+        "_known",
         "_launcher",
         "_legs",
         "_living",
+        "_missed",
+        "_proven",
         "_races",
         "_reports",
         "_user",
@@ -123,6 +134,9 @@ class Relays:
         self._races: list[Race] = []
         self._living: list[Relay] = []
         self._closing: list[Relay] = []
+        self._known: list[tuple[Server, tuple[ServerEndpoint, ...]]] = []
+        self._proven: set[ServerUri] = set()
+        self._missed: set[tuple[ServerUri, int, Transport]] = set()
         context.relay = self._send
 
     def __iter__(self) -> Iterator[Relay]:
@@ -146,17 +160,27 @@ class Relays:
             race.end()
             self._dismiss(race, now)
         self._races.clear()
+        self._known.clear()
 
     def server_known(self, server: Server, endpoints: tuple[ServerEndpoint, ...], now: float) -> None:
         """A server has its addresses: ask it for what the policy wants and is not there yet."""
         policy = self._context.policy
         if not server.relays or CandidateType.RELAY not in policy.candidate_types:
             return
+        self._known.append((server, endpoints))
         for component in range(1, self._components + 1):
             for transport in policy.transports:
                 if not self._told_again(server, component, transport, now) and not (
                     self._waits_for_reservation(component, transport) and self._alive(server, 1, transport) is None
                 ):
+                    self._race(server, component, transport, endpoints, self._wishes(component, transport), now)
+
+    def ask_again(self, now: float) -> None:
+        """Ask, in the same gathering, for what was lost since it began."""
+        running = {(race.server.uri, race.component, race.transport) for race in self._races if not race.over}
+        for server, endpoints in self._known:
+            for uri, component, transport in sorted(self._missed - running, key=str):
+                if uri == server.uri:
                     self._race(server, component, transport, endpoints, self._wishes(component, transport), now)
 
     def permit(self, candidate: Candidate, now: float) -> None:
@@ -191,6 +215,19 @@ class Relays:
         if not self._living:
             self._follow_ups.clear()
 
+    def probe(self, base: Base, now: float) -> None:
+        """The peer is silent behind this base: see whether its relay is still there; if not, `RelayUser.relay_lost`."""
+        for relay in self._living:
+            if base in relay.bases:
+                relay.probe(now)
+
+    def give_up_doubtful(self, base: Base, now: float) -> bool:
+        """Whether the relay of this base is probed in vain until now; it is lost, then."""
+        doubtful = [relay for relay in self._living if base in relay.bases and relay.in_doubt]
+        for relay in doubtful:
+            relay.distrust(now)
+        return bool(doubtful)
+
     def keep_only(self, peers: Collection[tuple[Base, str]], now: float) -> None:
         """Of the relays that live, let only these bases' peers through from now on."""
         for relay in self._living:
@@ -204,6 +241,8 @@ class Relays:
         race.running.remove(relay)
         self._dismiss(race, now)
         self._living.append(relay)
+        self._proven.add(relay.server.uri)
+        self._missed = {missed for missed in self._missed if missed[0] != relay.server.uri}
         self._report(relay, found=allocated.relayed)
         for family, failure in allocated.refused:
             self._report(relay, failure=failure, family=family)
@@ -219,7 +258,9 @@ class Relays:
             race.no_tcp_at = relay.endpoint
         if not race.running:
             self._next_addresses(race, now)
-        if not race.running and not race.over:
+        if not race.over and relay.server.uri in self._proven and failure.cause in _MAY_RETURN:
+            self._ask_again_soon(race, relay, now)
+        elif not race.running and not race.over:
             race.end()
             self._fall_back(race, now)
         self._ended(now)
@@ -232,6 +273,7 @@ class Relays:
 
     def relay_lost(self, relay: Relay, failure: ServerFailure, now: float) -> None:
         self._living.remove(relay)
+        self._missed.add(_kind_of(relay))
         self._report(relay, failure=failure)
         self._context.events.append(RelayLost(relay.server.name, relay.relayed, failure))
         self._user.relay_lost(relay.bases, now)
@@ -329,14 +371,24 @@ class Relays:
         if race.stagger is not None:
             race.stagger.cancel()
         for place in race.following.pop(0):
-            make = UdpRelay if race.transport is Transport.UDP else TcpRelay
-            relay = make(self._context, self._legs, self, place, race.wishes)
-            race.running.append(relay)
-            self._launcher.launch(self._beginning(race, relay), now)
+            self._run(race, place, now)
         if race.following:
             race.stagger = self._context.timers.set(
                 now + self._context.policy.timeouts.rto, lambda at: self._next_addresses(race, at)
             )
+
+    def _run(self, race: Race, place: Place, now: float) -> None:
+        make = UdpRelay if race.transport is Transport.UDP else TcpRelay
+        relay = make(self._context, self._legs, self, place, race.wishes)
+        race.running.append(relay)
+        self._launcher.launch(self._beginning(race, relay), now)
+
+    def _ask_again_soon(self, race: Race, relay: Relay, now: float) -> None:
+        """A server that has relayed for us before may be back before gathering ends."""
+        place = Place(relay.server, relay.endpoint, relay.host, relay.component)
+
+        timer = self._context.timers.set(now + RETURN_INTERVAL, lambda at: self._run(race, place, at))
+        race.returns.append(timer)
 
     def _beginning(self, race: Race, relay: Relay) -> Callable[[float], None]:
         def begin(now: float) -> None:
@@ -371,17 +423,18 @@ class Relays:
 
     def _alive(self, server: Server, component: int, transport: Transport) -> Relay | None:
         return next(
-            (
-                relay
-                for relay in self._living
-                if (relay.server.uri, relay.component, relay.transport) == (server.uri, component, transport)
-            ),
+            (relay for relay in self._living if _kind_of(relay) == (server.uri, component, transport)),
             None,
         )
 
     def _told_again(self, server: Server, component: int, transport: Transport, now: float) -> bool:
-        """Whether a relay of the last gathering lives, whose candidates are good once more."""
+        """Whether a relay of the last gathering lives, whose candidates are good once more.
+
+        Not where its server has just lost another: it will not live long, either.
+        """
         alive = self._alive(server, component, transport)
+        if any(uri == server.uri for uri, _, _ in self._missed):
+            return False
         if alive is not None:
             self._report(alive, found=alive.relayed)
             self._tell(alive, now)
@@ -413,6 +466,11 @@ class Relays:
             failure=failure,
             found=found,
         )
+
+
+def _kind_of(relay: Relay) -> tuple[ServerUri, int, Transport]:
+    """What it is for: of those alike one is enough."""
+    return relay.server.uri, relay.component, relay.transport
 
 
 def _rounds(places: list[Place]) -> list[list[Place]]:

@@ -94,6 +94,7 @@ class Allocation(ABC):
         self._allocated: Allocated | None = None
         self._early_hosts: dict[str, None] = {}
         self._allocating: Request | None = None
+        self._probing: Request | None = None
         self._timers: list[Timer] = []  # of the lifetime, or of closing
         self._keepalive_timer: Timer | None = None
 
@@ -137,6 +138,16 @@ class Allocation(ABC):
         for host in _canonical(hosts):
             self._early_hosts.pop(host, None)
             self._release(host, now)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a `probe` waits for its answer."""
+        return self._probing is not None
+
+    def probe(self, now: float) -> None:
+        """Refresh now, to see whether the allocation is still there: ``allocation_lost`` follows if it is not."""
+        if self._state is State.ALLOCATED and self._probing is None:
+            self._probing = self._refresh(now)
 
     def close(self, now: float) -> None:
         """Delete the allocation at the server; ``allocation_closed`` follows, within `CLOSE_PATIENCE` seconds."""
@@ -272,15 +283,22 @@ class Allocation(ABC):
         timers = self._link.context.timers
         ahead = REFRESH_AHEAD if lifetime >= 2 * REFRESH_AHEAD else lifetime / 2
         self._cancel_timers()
-        self._timers = [timers.set(now + lifetime - ahead, self._refresh), timers.set(now + lifetime, self._expired)]
+        self._timers = [
+            timers.set(now + lifetime - ahead, self._refresh_due),
+            timers.set(now + lifetime, self._expired),
+        ]
 
-    def _refresh(self, now: float) -> None:
-        self._requests.send(
+    def _refresh_due(self, now: float) -> None:
+        self._refresh(now)
+
+    def _refresh(self, now: float) -> Request:
+        return self._requests.send(
             Method.REFRESH, lambda _: self._wishes.lasting_attributes(), self._refreshed, self._refresh_failed, now
         )
 
     def _refreshed(self, message: Message, now: float) -> None:
         assert self._allocated is not None
+        self._probing = None
         try:
             lifetime = message.lifetime
         except DecodeError as error:
