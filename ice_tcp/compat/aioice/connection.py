@@ -16,12 +16,12 @@ from aioice import ConnectionClosed, TransportPolicy
 from candidates.candidate import Candidate, CandidateType, Transport
 from candidates.parameters import IceParameters, ParametersError
 from candidates.policy import AddressFamily, Policy
-from ice_tcp.agent import Agent, EventStream
+from ice_tcp.agent import Agent, CandidatePairStats, EventStream
 from ice_tcp.compat.aioice import settings
 from ice_tcp.compat.aioice.components import Inflow
 from ice_tcp.compat.aioice.conversion import concealed, to_aioice
 from ice_tcp.compat.aioice.remote import RemoteCandidates
-from ice_tcp.core.events import AgentState, Role, StateChanged
+from ice_tcp.core.events import AgentState, Role, SelectedPath, StateChanged
 from ice_tcp.errors import IceError, NoPathError
 from ice_tcp.mdns import MdnsNames
 
@@ -263,6 +263,16 @@ class Connection:
             if isinstance(error, ValueError) and 1 <= component <= self._components:
                 raise
             raise ConnectionError("Cannot send data, not connected") from error
+
+    # Beyond aioice
+
+    def selected_path(self, component: int = 1) -> SelectedPath | None:
+        """The path that carries the component's data, over what and whether relayed; None if there is none."""
+        return self._agent.selected_path(component) if self._agent is not None else None
+
+    def pair_stats(self) -> tuple[CandidatePairStats, ...]:
+        """Every pair with its state and its counters."""
+        return self._agent.stats().pairs if self._agent is not None else ()
 
     # Inside
 
