@@ -20,7 +20,6 @@ PROTOCOL: Final = ("ice_tcp.errors", "ice_tcp.stun", "ice_tcp.framing", "ice_tcp
 FACADE: Final = ("ice_tcp.agent", "ice_tcp.stream", "ice_tcp.quic", "ice_tcp.punch")
 NEWS: Final = ("ice_tcp.core.events", "ice_tcp.core.outcomes", "ice_tcp.core.trace", "ice_tcp.core.verdicts")
 SERVICES: Final = (
-    "ice_tcp.compat",
     "ice_tcp.signaling",
     "ice_tcp.transfer",
     "ice_tcp.diagnose",
@@ -40,6 +39,7 @@ LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(FACADE, (*FACADE, *NEWS, "ice_tcp.errors", "ice_tcp.driver", "ice_tcp.net", "candidates")),
     "ice_tcp": (*FACADE, *NEWS, "ice_tcp.errors", "candidates"),
     **dict.fromkeys(SERVICES, (*FACADE, *NEWS, "ice_tcp.errors", "ice_tcp.stun", "ice_tcp.net", "candidates")),
+    "ice_tcp.compat": (*FACADE, *NEWS, "ice_tcp.errors", "ice_tcp.mdns", "candidates"),
     "ice_tcp.server": (*PROTOCOL, "ice_tcp.net", "candidates"),
     "ice_tcp.report": ("ice_tcp.core.trace", "ice_tcp.core.verdicts", "candidates"),
     "ice_tcp.gather": (*FACADE, *NEWS, "candidates"),
@@ -53,6 +53,7 @@ LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
         *PROTOCOL,
         *FACADE,
         *SERVICES,
+        "ice_tcp.compat",
         *(
             "ice_tcp",
             "ice_tcp.demo",
@@ -68,6 +69,7 @@ LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "interop": (
         *FACADE,
         *SERVICES,
+        "ice_tcp.compat",
         *NEWS,
         *("ice_tcp", "ice_tcp.errors", "ice_tcp.stun", "ice_tcp.server", "ice_tcp.report", "candidates"),
     ),

@@ -26,6 +26,7 @@ from candidates.policy.sections import (
     Consent,
     Interfaces,
     Limits,
+    Mdns,
     Nomination,
     Pacing,
     PortRanges,
@@ -69,6 +70,7 @@ class Policy(Section):
     advertise: Advertise = Field(
         default=Advertise(), description="Which of the gathered candidates the peer is told of."
     )
+    mdns: Mdns = Field(default=Mdns(), description="Names under .local in place of addresses.")
     preferences: Preferences = Field(default=Preferences(), description="How candidates are ranked.")
     pacing: Pacing = Field(default=Pacing(), description="How densely transactions are started.")
     timeouts: Timeouts = Field(default=Timeouts(), description="How long things are waited for.")

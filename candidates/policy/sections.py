@@ -114,6 +114,15 @@ class Advertise(Section):
     exclude: tuple[Network, ...] = Field(default=(), description="Blocks whose addresses are not told.")
 
 
+class Mdns(Section):
+    """Names under .local in place of addresses (draft-ietf-mmusic-mdns-ice-candidates), in the drop-ins."""
+
+    resolve: Flag = Field(default=True, description="Look up the names that the peer gives.")
+    publish: Flag = Field(
+        default=False, description="Tell names for this machine's own addresses, and answer for them on its links."
+    )
+
+
 class Pacing(Section):
     """How densely transactions are started (RFC 8445 s14.2)."""
 

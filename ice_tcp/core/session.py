@@ -516,13 +516,14 @@ class Session:
     def _wants_check(self, generation: Generation, pair: Pair, now: float) -> bool:
         """Whether a triggered check goes out (RFC 8445 s7.3.1.4).
 
-        Not where one is on its way that the network cannot have lost: on the same connection, or within one Ta.
+        Not where one is on its way that nothing can have swallowed: on the same connection, or within one Ta. A relay
+        swallows what comes before it has the permission, which its side may ask for only now.
         """
         if pair.state is PairState.SUCCEEDED:
             return False
         if pair.state is not PairState.IN_PROGRESS or pair.transaction is None:
             return True
-        return not pair.is_tcp and now - pair.transaction.last_sent_at >= generation.checklist.ta
+        return not pair.is_tcp and (pair.is_relayed or now - pair.transaction.last_sent_at >= generation.checklist.ta)
 
     def _accept_as_lite(self, generation: Generation, pair: Pair, check: InboundCheck, now: float) -> None:
         """RFC 8445 s7.3.2: the peer's check with USE-CANDIDATE makes a valid and nominated pair.

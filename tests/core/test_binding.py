@@ -439,6 +439,14 @@ def test_a_request_for_a_pair_in_progress_makes_a_new_check(node: Node, peer: Pe
     assert node.new_requests[1].at == node.net.now
 
 
+def test_a_relay_may_have_swallowed_even_a_check_of_just_now(node: Node, peer: Peer) -> None:
+    """RFC 8656 s9: without a permission the server discards the datagram."""
+    node.hear_of(udp_candidate(type_=CandidateType.RELAY))
+    node.net.run(0.01)
+    peer.asks(peer.udp_path())
+    assert [request.at for request in node.new_requests] == [node.net.now - 0.01, node.net.now]
+
+
 def test_on_tcp_a_request_does_not_repeat_a_check_in_progress() -> None:
     """docs/deviations.md: TCP has not lost the one in progress."""
     net = Net()
