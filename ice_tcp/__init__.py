@@ -22,6 +22,7 @@ from ice_tcp.core.events import (
 from ice_tcp.core.trace import TraceSink
 from ice_tcp.core.verdicts import Verdict
 from ice_tcp.errors import ConnectError, ConnectionClosed, IceError, NoPathError
+from ice_tcp.punching import PunchPort, SecretError, punch
 
 __all__ = [
     "Agent",
@@ -44,10 +45,12 @@ __all__ = [
     "PathSelected",
     "Policy",
     "PolicyError",
+    "PunchPort",
     "RestartFailed",
     "Restarted",
     "Role",
     "RoleChanged",
+    "SecretError",
     "SelectedPath",
     "StateChanged",
     "TcpType",
@@ -56,4 +59,5 @@ __all__ = [
     "TransportAddress",
     "Verdict",
     "load_policy",
+    "punch",
 ]

@@ -24,6 +24,7 @@ from ice_tcp.demo.plan import Payload, Plan, PlanError, Policies, demo_policies,
 from ice_tcp.demo.receiver import run_receiver
 from ice_tcp.demo.sender import RECEIVER_COMMAND, Outcome, View, run_sender
 from ice_tcp.net.interfaces import host_addresses
+from ice_tcp.punching.command import command as punch_command
 from ice_tcp.server.command import command as server_command
 from interop.conformance.command import command as conformance_command
 
@@ -237,6 +238,7 @@ def _load_policy(path: Path) -> Policy:
 
 main.add_command(conformance_command)
 main.add_command(server_command)
+main.add_command(punch_command, "punch")
 
 
 if __name__ == "__main__":
