@@ -40,7 +40,7 @@ class Peer:
         self.pwd = secrets.token_hex(12)
         self.tie_breaker = 1 << 63
         self.target = Description("", "")
-        self._sockets: list[UdpPort | Listener | Connection] = []
+        self.sockets: list[UdpPort | Listener | Connection] = []
 
     # -- sockets
 
@@ -56,7 +56,7 @@ class Peer:
         return None if connection is None else self._own(connection)
 
     def close(self) -> None:
-        for each in self._sockets:
+        for each in self.sockets:
             if isinstance(each, Listener):
                 for connection in each.connections:
                     connection.close()
@@ -158,7 +158,7 @@ class Peer:
             channel.send(answer)
 
     def _own(self, opened: Socket) -> Socket:
-        self._sockets.append(opened)
+        self.sockets.append(opened)
         return opened
 
 

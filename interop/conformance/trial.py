@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 
 from interop.conformance.candidate_lines import CandidateKind, CandidateLine, read_candidate
 from interop.conformance.case import NotConforming
@@ -54,10 +55,16 @@ class Trial:
         stream: bool = False,
     ) -> None:
         """Create it and let it gather; the peer has the other role."""
-        self.setup = Setup(controlling, frozenset(kinds), components, lite, host, self.scale, stream)
+        self.setup = replace(
+            self.setup_of(*kinds), controlling=controlling, components=components, lite=lite, host=host, stream=stream
+        )
         self._agent = await self.target.create(self.setup)
         self.peer.controlling = not controlling
         self.peer.target = self.told = await self._agent.gather()
+
+    def setup_of(self, *kinds: CandidateKind) -> Setup:
+        """A controlled agent with these candidates, in the time of this trial."""
+        return Setup(controlling=False, kinds=frozenset(kinds), scale=self.scale)
 
     @property
     def agent(self) -> TargetAgent:
@@ -119,7 +126,7 @@ class Trial:
 
     async def pause(self, seconds: float = QUIET) -> None:
         """Let time pass, as it is on the wire."""
-        await asyncio.sleep(seconds)
+        await self.wire.sleep(seconds)
 
     # -- the peer's side of it
 

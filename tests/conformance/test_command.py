@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,16 +10,10 @@ from click.testing import CliRunner, Result
 
 from ice_tcp.cli import main
 from interop.conformance import targets
-from interop.conformance.targets.ice_tcp_agent import IceTcpTarget
+from tests.conformance.agents import Unexcused
 from tests.conformance.scripted import ScriptedTarget
 
 ONE = "8489-14.2-mapped-address-ipv4"
-
-
-class Unexcused(IceTcpTarget):
-    """Our agent without its deviations."""
-
-    deviations: Mapping[str, str] = {}
 
 
 def invoke(*arguments: str) -> Result:
