@@ -70,6 +70,7 @@ class Punching:
         self._connections = Connections(self._context, self._forget, self._take_no_port)
         self._any_port = any_port
         self._base: Base | None = None
+        self._dial: Dial | None = None
         self._peer: TransportAddress | None = None
         self._met = False
         self._news: list[PunchEvent] = []
@@ -96,13 +97,16 @@ class Punching:
         """Begin to connect to the peer, unless it has connected already."""
         assert self._base is not None and self._peer is not None, "listen and expect come first"
         if not self._met and self._connections.may_dial(self._base, self._peer):
-            self._connections.dial(_ONE_PAIR, self._base, self._peer, self._opened, self._ended, now)
+            self._dial = self._connections.dial(_ONE_PAIR, self._base, self._peer, self._opened, self._ended, now)
 
-    def close(self, now: float) -> None:  # noqa: ARG002 - as all inputs
+    def close(self, now: float) -> None:
         """Close the port, and give up what is under way; connections that were handed out live on."""
+        if self._dial is not None:
+            self._connections.cancel(self._dial)
+        for stream in self._connections:
+            self._connections.close(stream, Verdict.CLOSED, now)
         if self._base is not None and self._base.listener is not None:
             self._context.commands.append(Close(self._base.listener))
-        self._context.timers.clear()
 
     # What the network did
 

@@ -55,12 +55,6 @@ class Puncher:
         """Close the port and all attempts, but not the connections that were taken."""
         self._core.close(time.monotonic())
         self._pump()
-        for attempt in list(self._attempts.values()):
-            attempt.connection.abort()
-        for sock in self._opened.values():
-            sock.close()
-        self._attempts.clear()
-        self._opened.clear()
 
     def take(self, stream: StreamId) -> socket.socket:
         """The socket of a connection; it is the caller's from now on."""
