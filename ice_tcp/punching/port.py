@@ -75,7 +75,7 @@ class PunchPort:
         self._peer: TransportAddress | None = None
         self._outcome: asyncio.Future[Streams] | None = None
         self._admissions: set[asyncio.Task[None]] = set()
-        self._server: asyncio.StreamWriter | None = None
+        self._servers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> Self:
         self._puncher.listen(*self._place)
@@ -89,8 +89,8 @@ class PunchPort:
         """Close the port; a connection that was returned lives on."""
         self._puncher.close()
         await self._end_admissions()
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
 
     @property
     def address(self) -> TransportAddress:
@@ -101,22 +101,24 @@ class PunchPort:
     async def mapped_address(self, host: str, port: int = 3478) -> TransportAddress:
         """What a STUN server sees of this port, over TCP (RFC 8489 s6.2.2): tell the peer, and `connect` soon.
 
-        The connection to the server stays open as long as the port, for its end could end the NAT's mapping. Raises
-        OSError, TimeoutError, and ValueError if that is no STUN server.
+        Two servers that see different addresses tell of a NAT that maps for each peer anew. The connection
+        to a server stays open as long as the port, for its end could end the NAT's mapping. Raises OSError,
+        TimeoutError, and ValueError if that is no STUN server.
         """
         server = await self._resolve(host, port)
         try:
             sock = self._puncher.open_sibling()
         except NetworkError as error:
             raise OSError(str(error)) from None
-        try:
-            async with asyncio.timeout(_STUN_TIMEOUT):
+        async with asyncio.timeout(_STUN_TIMEOUT):
+            try:
                 await asyncio.get_running_loop().sock_connect(sock, socket_address(server))
-                reader, self._server = await asyncio.open_connection(sock=sock)
-                return await ask_mapping(reader, self._server)
-        except BaseException:
-            sock.close()
-            raise
+            except BaseException:
+                sock.close()
+                raise
+            reader, writer = await asyncio.open_connection(sock=sock)
+            self._servers.append(writer)
+            return await ask_mapping(reader, writer)
 
     async def connect(self, host: str, port: int, *, at: float | None = None) -> Streams:
         """Connect at the moment ``at`` (Unix time, None: now), or take the peer's connection when it comes earlier.
