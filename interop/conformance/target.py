@@ -21,6 +21,8 @@ class Capability(StrEnum):
     TCP_ACTIVE = "tcp-active"
     TCP_PASSIVE = "tcp-passive"
     TCP_SO = "tcp-so"
+    TCP_KINDS = "tcp-kinds"
+    """It can have TCP candidates of one kind without those of the others."""
     LITE = "lite"
     """It can be created as a lite agent (RFC 8445 s2.5)."""
     COMPONENTS = "components"

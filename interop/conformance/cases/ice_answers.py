@@ -340,7 +340,7 @@ async def a_failed_pair_is_checked_again(trial: Trial) -> None:
         trial.peer.candidate(port, priority=2000), trial.peer.candidate(silent, priority=1000, foundation="2")
     )
     check = await trial.check_on(port)
-    port.send(trial.peer.error(check, 403))
+    port.send(trial.peer.error(check, 420))
     await trial.pause(0.2)
     trial.peer.answers(port)
     await trial.succeeds(port)

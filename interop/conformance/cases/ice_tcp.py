@@ -237,19 +237,19 @@ async def so_does_not_connect_to_active(trial: Trial) -> None:
     await _never_dials(trial, SO, "active")
 
 
-@case(6544, "6.2", MUST, _PRUNED, needs=_PASSIVE)
+@case(6544, "6.2", MUST, _PRUNED, needs=(*_PASSIVE, Capability.TCP_KINDS))
 async def passive_does_not_connect_to_active(trial: Trial) -> None:
     """A passive candidate opens no connection to an active one, whatever its port."""
     await _never_dials(trial, PASSIVE, "active")
 
 
-@case(6544, "6.2", MUST, _PRUNED, needs=_PASSIVE)
+@case(6544, "6.2", MUST, _PRUNED, needs=(*_PASSIVE, Capability.TCP_KINDS))
 async def passive_does_not_connect_to_passive(trial: Trial) -> None:
     """A passive candidate opens no connection to a passive one."""
     await _never_dials(trial, PASSIVE, "passive")
 
 
-@case(6544, "6.2", MUST, _PRUNED, needs=_PASSIVE)
+@case(6544, "6.2", MUST, _PRUNED, needs=(*_PASSIVE, Capability.TCP_KINDS))
 async def passive_does_not_connect_to_so(trial: Trial) -> None:
     """A passive candidate opens no connection to a simultaneous-open one."""
     await _never_dials(trial, PASSIVE, "so")

@@ -67,7 +67,7 @@ async def failed_pairs_do_not_end_it(trial: Trial) -> None:
     """While more candidates may come, an agent whose only pair has failed goes on, and takes the next one."""
     await trial.create(UDP)
     refusing, port = trial.udp(), await _polite(trial)
-    trial.peer.replies(refusing, lambda check: [trial.peer.error(check, 403)])
+    trial.peer.replies(refusing, lambda check: [trial.peer.error(check, 420)])
     await trial.introduce(trial.peer.candidate(refusing), end=False)
     await trial.check_on(refusing)
     await trial.pause(0.7)
@@ -189,7 +189,7 @@ async def failed_pairs_are_no_failure_yet(trial: Trial) -> None:
     """When all pairs have failed at once, a check of the peer from elsewhere still connects."""
     await trial.create(UDP)
     refusing, port = trial.udp(), await _polite(trial)
-    trial.peer.replies(refusing, lambda check: [trial.peer.error(check, 403)])
+    trial.peer.replies(refusing, lambda check: [trial.peer.error(check, 420)])
     await trial.introduce(trial.peer.candidate(refusing))
     await trial.check_on(refusing)
     await trial.pause(0.7)
