@@ -23,7 +23,6 @@ SUCCESS: Final = Matcher("success response", lambda packet: _is(packet, Kind.SUC
 ERROR: Final = Matcher("error response", lambda packet: _is(packet, Kind.ERROR))
 STUN: Final = Matcher("STUN message", lambda packet: packet.message is not None)
 DATA: Final = Matcher("data", lambda packet: bool(packet.data) and packet.message is None)
-ANYTHING: Final = Matcher("packet", lambda _: True)
 NOMINATION: Final = Matcher("Binding request with USE-CANDIDATE", lambda packet: is_nomination(packet))
 
 

@@ -339,12 +339,6 @@ def _is_error(value: bytes) -> bool:
     return len(value) >= 4 and 3 <= value[2] <= 6 and value[3] <= 99
 
 
-def _after_integrity(data: bytes) -> list[int]:
-    types = _types(data)
-    seals = [index for index, type_ in enumerate(types) if type_ == Attr.MESSAGE_INTEGRITY]
-    return types[seals[0] + 1 :] if seals else []
-
-
 _ID: Final = b"\1" * 12
 
 _OTHER_USAGES: Final = {0x0003, 0x0004, 0x0005, 0x000C, 0x000D, 0x0012, 0x0013, 0x0015, 0x0016, 0x0019, 0x802B, 0x802C}

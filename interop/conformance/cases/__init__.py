@@ -8,11 +8,13 @@ from interop.conformance.cases import (
     ice_checks,
     ice_conclusion,
     ice_scheduling,
-    ice_tcp,
     robustness,
     stun_client,
     stun_messages,
     stun_server,
+    tcp_candidates,
+    tcp_checks,
+    tcp_connections,
     trickle,
 )
 
@@ -24,10 +26,12 @@ __all__ = [
     "ice_checks",
     "ice_conclusion",
     "ice_scheduling",
-    "ice_tcp",
     "robustness",
     "stun_client",
     "stun_messages",
     "stun_server",
+    "tcp_candidates",
+    "tcp_checks",
+    "tcp_connections",
     "trickle",
 ]

@@ -12,7 +12,7 @@ from interop.conformance.target import Capability, TargetError
 from interop.conformance.trial import PASSIVE, UDP, Trial
 from interop.conformance.wire import Channel, Matcher, Packet
 
-MUST, SHOULD, MAY = Level.MUST, Level.SHOULD, Level.MAY
+MUST, SHOULD = Level.MUST, Level.SHOULD
 
 _INTERVAL = 5.0
 _EXPIRY = 30.0

@@ -8,7 +8,7 @@ from interop.conformance.target import Capability
 from interop.conformance.trial import PASSIVE, Trial
 from interop.conformance.wire import Connection
 
-MUST, SHOULD, MAY = Level.MUST, Level.SHOULD, Level.MAY
+MUST = Level.MUST
 
 _PASSIVE = (Capability.TCP_PASSIVE,)
 

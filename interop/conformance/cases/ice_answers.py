@@ -10,7 +10,7 @@ from interop.conformance.target import Capability
 from interop.conformance.trial import UDP, Trial
 from interop.conformance.wire import Matcher, Packet, UdpPort
 
-MUST, SHOULD, MAY = Level.MUST, Level.SHOULD, Level.MAY
+MUST = Level.MUST
 
 _LARGEST = 2**64 - 1
 _LITE = (Capability.UDP, Capability.LITE)

@@ -9,7 +9,7 @@ from interop.conformance.stun import Attr, Draft, Message
 from interop.conformance.trial import UDP, Trial
 from interop.conformance.wire import Matcher, Packet, UdpPort
 
-MUST, SHOULD, MAY = Level.MUST, Level.SHOULD, Level.MAY
+MUST = Level.MUST
 
 _LOW_24_BITS = 0xFFFFFF
 

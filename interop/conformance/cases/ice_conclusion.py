@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from interop.conformance.case import Level, case, require
 from interop.conformance.peer import CHECK, DATA, NOMINATION, STUN
 from interop.conformance.stun import Attr, Draft, Kind
-from interop.conformance.target import Capability
+from interop.conformance.target import Capability, TargetError
 from interop.conformance.trial import UDP, Trial
 from interop.conformance.wire import Matcher, UdpPort
 
@@ -223,6 +225,25 @@ async def data_comes_from_the_base(trial: Trial) -> None:
 
 @case(
     8445,
+    "12.1.1",
+    MUST,
+    "A lite implementation MUST NOT send data until it has a valid list that contains a candidate pair for each "
+    "component of that data stream.",
+    needs=(Capability.UDP, Capability.LITE),
+)
+async def a_lite_agent_sends_no_data_before(trial: Trial) -> None:
+    """What the application of a lite agent sends before the nomination does not reach the peer."""
+    await trial.create(UDP, lite=True)
+    port = trial.udp()
+    await trial.introduce(trial.peer.candidate(port))
+    await trial.succeeds(port)
+    with suppress(TargetError):
+        await trial.agent.send(b"too early", 1)
+    await port.refuse(DATA)
+
+
+@case(
+    8445,
     "12.2",
     SHOULD,
     "ICE implementations SHOULD by default be prepared to receive data on any of the candidates provided in the most "
@@ -298,10 +319,7 @@ _RESTART = (Capability.UDP, Capability.RESTART)
 async def _restarted(trial: Trial, *, controlling: bool = False) -> tuple[UdpPort, UdpPort]:
     """A selected pair, and a port of the peer for the new generation, which has new credentials on both sides."""
     port = await trial.join(controlling=controlling)
-    before = trial.told
-    trial.peer.target = trial.told = await trial.agent.restart()
-    require(trial.told.ufrag != before.ufrag, "the fragment is the old one")
-    trial.peer.ufrag, trial.peer.pwd = trial.peer.ufrag + "2", trial.peer.pwd + "2"
+    await trial.restart()
     return port, trial.udp()
 
 

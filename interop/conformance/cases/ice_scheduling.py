@@ -11,7 +11,7 @@ from interop.conformance.target import Capability
 from interop.conformance.trial import UDP, Trial
 from interop.conformance.wire import Packet, UdpPort
 
-MUST, SHOULD, MAY = Level.MUST, Level.SHOULD, Level.MAY
+MUST, SHOULD = Level.MUST, Level.SHOULD
 
 _TA = 0.05
 """Seconds: the default (RFC 8445 s14.2)."""

@@ -13,7 +13,7 @@ from interop.conformance.target import Capability
 from interop.conformance.trial import PASSIVE, UDP, Trial
 from interop.conformance.wire import Channel, Connection, Packet
 
-MUST, SHOULD, MAY = Level.MUST, Level.SHOULD, Level.MAY
+MUST = Level.MUST
 
 _PASSIVE = (Capability.TCP_PASSIVE,)
 _DISCARDED = "If any errors are detected, the message is silently discarded."

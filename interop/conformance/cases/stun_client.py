@@ -13,7 +13,7 @@ from interop.conformance.target import Capability
 from interop.conformance.trial import ACTIVE, PASSIVE, Trial
 from interop.conformance.wire import Channel, Connection, Matcher, Packet, UdpPort
 
-MUST, SHOULD, MAY = Level.MUST, Level.SHOULD, Level.MAY
+MUST, SHOULD = Level.MUST, Level.SHOULD
 
 _RTO = 0.5
 """Seconds: the smallest RTO, and the one that is recommended (RFC 8489 s6.2.1, RFC 8445 s14.3)."""

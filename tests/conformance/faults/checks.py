@@ -22,7 +22,12 @@ def _tie_breaker(message: Message, number: bytes) -> list[tuple[int, bytes]]:
     return [(type_, number if type_ in boxes.ROLES else value) for type_, value in plain(message)]
 
 
-attributes(Kind.REQUEST, lambda m: replaced(m, Attr.PRIORITY, b"\x6e\0\0\1"), "8445-7.1.1-priority-of-a-check")
+attributes(
+    Kind.REQUEST,
+    lambda m: replaced(m, Attr.PRIORITY, b"\x6e\0\0\1"),
+    "8445-7.1.1-priority-of-a-check",
+    "6544-4.2-checks-over-tcp-rank-below-udp",
+)
 attributes(
     Kind.REQUEST,
     lambda m: [each for each in plain(m) if each[0] != Attr.USE_CANDIDATE],

@@ -68,4 +68,4 @@ within(
     "7675-5.1-consent-during-a-restart",
     "7675-5.2-a-403-revokes-consent",
 )
-within(wrapping(Leaks), "7675-5.1-no-data-before-consent")
+within(wrapping(Leaks), "7675-5.1-no-data-before-consent", "8445-12.1.1-a-lite-agent-sends-no-data-before")
