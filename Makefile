@@ -57,6 +57,8 @@ lab-ci: $(READY)  ## Test the NAT lab itself (needs root)
 interop-deps:  ## Install the other implementations, and what the NAT lab needs (Debian; needs root)
 	@missing=; for each in turnserver:coturn nft:nftables ip:iproute2 conntrack:conntrack openssl:openssl; do \
 		command -v $${each%%:*} >/dev/null || missing="$$missing $${each##*:}"; done; \
+	ls /usr/lib/*/girepository-1.0/Nice-*.typelib >/dev/null 2>&1 && /usr/bin/python3 -c 'import gi' 2>/dev/null || \
+		missing="$$missing gir1.2-nice-0.1 python3-gi"; \
 	[ -z "$$missing" ] || { apt-get update && apt-get install -y --no-install-recommends $$missing; }
 
 fuzz: $(READY)  ## Search for input that breaks a parser, each for so long: make fuzz SECONDS=60

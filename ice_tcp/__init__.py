@@ -29,6 +29,7 @@ from ice_tcp.core.outcomes import ServerFailure, ServerVerdict
 from ice_tcp.core.trace import TraceSink
 from ice_tcp.core.verdicts import Verdict
 from ice_tcp.errors import ConnectError, ConnectionClosed, IceError, NoPathError
+from ice_tcp.punching import PunchPort, SecretError, punch
 
 __all__ = [
     "Agent",
@@ -53,12 +54,14 @@ __all__ = [
     "PathSelected",
     "Policy",
     "PolicyError",
+    "PunchPort",
     "Purpose",
     "RelayLost",
     "RestartFailed",
     "Restarted",
     "Role",
     "RoleChanged",
+    "SecretError",
     "SelectedPath",
     "ServerFailure",
     "ServerReport",
@@ -71,4 +74,5 @@ __all__ = [
     "TransportAddress",
     "Verdict",
     "load_policy",
+    "punch",
 ]

@@ -31,6 +31,7 @@ from ice_tcp.gather.plain import PlainView as GatherLines
 from ice_tcp.gather.survey import Survey
 from ice_tcp.gather.survey import View as GatherView
 from ice_tcp.net.interfaces import host_addresses
+from ice_tcp.punching.command import command as punch_command
 from ice_tcp.server import Leg
 from ice_tcp.server.command import command as server_command
 from interop.conformance.command import command as conformance_command
@@ -326,6 +327,7 @@ def _load_policy(path: Path) -> Policy:
 
 main.add_command(conformance_command)
 main.add_command(server_command)
+main.add_command(punch_command, "punch")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ ROOT: Final = Path(__file__).parent.parent
 PACKAGES: Final = ("candidates", "ice_tcp", "interop")
 
 PROTOCOL: Final = ("ice_tcp.errors", "ice_tcp.stun", "ice_tcp.framing", "ice_tcp.datapath")
-FACADE: Final = ("ice_tcp.agent", "ice_tcp.stream", "ice_tcp.quic", "ice_tcp.punch")
+FACADE: Final = ("ice_tcp.agent", "ice_tcp.stream", "ice_tcp.quic", "ice_tcp.punching")
 NEWS: Final = ("ice_tcp.core.events", "ice_tcp.core.outcomes", "ice_tcp.core.trace", "ice_tcp.core.verdicts")
 SERVICES: Final = (
     "ice_tcp.signaling",
@@ -37,6 +37,7 @@ LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "ice_tcp.net": ("ice_tcp.errors", "ice_tcp.framing", "ice_tcp.datapath", "ice_tcp.core.commands", "candidates"),
     "ice_tcp.driver": ("ice_tcp.errors", "ice_tcp.core", "ice_tcp.net", "ice_tcp.datapath", "candidates"),
     **dict.fromkeys(FACADE, (*FACADE, *NEWS, "ice_tcp.errors", "ice_tcp.driver", "ice_tcp.net", "candidates")),
+    "ice_tcp.punching": (*NEWS, "ice_tcp.errors", "ice_tcp.stun", "ice_tcp.driver", "ice_tcp.net", "candidates"),
     "ice_tcp": (*FACADE, *NEWS, "ice_tcp.errors", "candidates"),
     **dict.fromkeys(SERVICES, (*FACADE, *NEWS, "ice_tcp.errors", "ice_tcp.stun", "ice_tcp.net", "candidates")),
     "ice_tcp.compat": (*FACADE, *NEWS, "ice_tcp.errors", "ice_tcp.mdns", "candidates"),

@@ -176,6 +176,73 @@ def test_where_there_is_no_path_both_agents_say_so(run: Run, tmp_path: Path) -> 
     assert result.right.failure is not None
 
 
+# The bare mechanism
+
+PUNCH = """
+import asyncio, sys, ice_tcp
+async def main(host, port, local_port, at, secret):
+    reader, writer = await ice_tcp.punch(host, int(port), local_port=int(local_port), at=float(at), timeout=10,
+                                         secret=secret.encode() or None)
+    writer.write(b"hello")
+    print((await reader.readexactly(5)).decode())
+    writer.close()
+    await writer.wait_closed()
+asyncio.run(main(*sys.argv[1:]))
+"""
+"""One end that punches: host, port, local port, moment, secret."""
+
+PLAIN = """
+import socket, sys, time
+host, port, local_port, at, _ = sys.argv[1:]
+sock = socket.socket()
+sock.bind(("", int(local_port)))
+time.sleep(float(at) - time.time())
+sock.connect((host, int(port)))
+sock.sendall(b"hello")
+print(sock.recv(5, socket.MSG_WAITALL).decode())
+"""
+"""One end that knows nothing but ``connect()``, and calls it once."""
+
+
+def punch(
+    run: Run, directory: Path, left: str, right: str, skew: float, programs: tuple[str, str], secret: str = ""
+) -> list[str]:
+    """What two programs on the hosts hear of each other; the right one begins later by ``skew``."""
+    scenario = Scenario(left=Site.parse(left), right=Site.parse(right))
+    ports = {LEFT: 4000, RIGHT: 5000}
+
+    async def main() -> list[str]:
+        async with World(scenario, directory, run.name) as world:
+            at = time.time() + 1.0
+            begins = {LEFT: at + max(0.0, -skew), RIGHT: at + max(0.0, skew)}
+            processes = []
+            for own, other, program in ((LEFT, RIGHT, programs[0]), (RIGHT, LEFT, programs[1])):
+                arguments = [world.topology.public(other)[0], ports[other], ports[own], begins[own], secret]
+                processes.append(
+                    await world.spawn(own, sys.executable, "-c", program, *(str(each) for each in arguments))
+                )
+            return [(await process.communicate())[0].decode().strip() for process in processes]
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("skew", [0.0, 0.05, 0.1, 0.3, 1.0, 2.5])
+@pytest.mark.parametrize("kind", ["port-restricted", "port-restricted+rst"])
+def test_two_punches_meet_through_two_nats(run: Run, tmp_path: Path, kind: str, skew: float) -> None:
+    assert punch(run, tmp_path, kind, kind, skew, (PUNCH, PUNCH)) == ["hello", "hello"]
+
+
+@pytest.mark.parametrize("skew", [-0.5, 0.0, 0.5])
+def test_a_plain_socket_that_connects_once_is_met_through_two_nats(run: Run, tmp_path: Path, skew: float) -> None:
+    assert punch(run, tmp_path, "port-restricted", "port-restricted", skew, (PUNCH, PLAIN)) == ["hello", "hello"]
+
+
+def test_behind_a_symmetric_nat_a_secret_lets_the_peer_in(run: Run, tmp_path: Path) -> None:
+    secret = "correct horse battery staple"
+    sites = ("full-cone", "symmetric-random")
+    assert punch(run, tmp_path, *sites, 0.1, (PUNCH, PUNCH), secret) == ["hello", "hello"]
+
+
 # Leaving nothing behind
 
 

@@ -63,3 +63,5 @@ def test_what_a_wheel_installs_works_by_itself(wheel: Path, tmp_path: Path) -> N
     assert where.strip() == str(tmp_path / "ice_tcp" / "__init__.py")
     policy = run(tmp_path / "bin" / "ice-tcp", "policy", "default", cwd=tmp_path, path=tmp_path)
     assert policy == (ROOT / "candidates" / "default.yaml").read_text("utf-8")
+    found = run(tmp_path / "bin" / "ice-tcp", "conformance", "--section", "8489-14.2", cwd=tmp_path, path=tmp_path)
+    assert "2 passed" in found

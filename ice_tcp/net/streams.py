@@ -408,6 +408,13 @@ class Connection(Generic[P]):
             pass  # reset: it is as closed as can be
         self.abort()
 
+    def detach(self) -> socket.socket:
+        """Give the socket away as it is; from ``stream_connected`` nothing was read of it. This connection is over."""
+        self._stop_reading()
+        self._stop_writing()
+        LEASES.release(*self._lease)
+        return socket.socket(fileno=self._sock.detach())
+
     def abort(self) -> None:
         """Close now, whatever waits."""
         if self._sock.fileno() < 0:

@@ -28,6 +28,10 @@ class NotConforming(Exception):  # noqa: N818 - it is a finding, not an error of
     """The agent did something else than the sentence says; the message is the evidence."""
 
 
+class NotObservable(Exception):  # noqa: N818 - it is no error of the program
+    """This machine does not let the case see what it looks for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One case. ``id`` is made from the RFC, the section and the function's name, ``title`` is its docstring.

@@ -23,7 +23,6 @@ SUCCESS: Final = Matcher("success response", lambda packet: _is(packet, Kind.SUC
 ERROR: Final = Matcher("error response", lambda packet: _is(packet, Kind.ERROR))
 STUN: Final = Matcher("STUN message", lambda packet: packet.message is not None)
 DATA: Final = Matcher("data", lambda packet: bool(packet.data) and packet.message is None)
-ANYTHING: Final = Matcher("packet", lambda _: True)
 NOMINATION: Final = Matcher("Binding request with USE-CANDIDATE", lambda packet: is_nomination(packet))
 
 
@@ -40,7 +39,7 @@ class Peer:
         self.pwd = secrets.token_hex(12)
         self.tie_breaker = 1 << 63
         self.target = Description("", "")
-        self._sockets: list[UdpPort | Listener | Connection] = []
+        self.sockets: list[UdpPort | Listener | Connection] = []
 
     # -- sockets
 
@@ -56,7 +55,7 @@ class Peer:
         return None if connection is None else self._own(connection)
 
     def close(self) -> None:
-        for each in self._sockets:
+        for each in self.sockets:
             if isinstance(each, Listener):
                 for connection in each.connections:
                     connection.close()
@@ -158,7 +157,7 @@ class Peer:
             channel.send(answer)
 
     def _own(self, opened: Socket) -> Socket:
-        self._sockets.append(opened)
+        self.sockets.append(opened)
         return opened
 
 

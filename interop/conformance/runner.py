@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
-from interop.conformance.case import Case, Level, NotConforming
+from interop.conformance.case import Case, Level, NotConforming, NotObservable
 from interop.conformance.target import Capability, Target, TargetError
 from interop.conformance.trial import Trial
 from interop.conformance.wire import Packet
@@ -28,8 +28,10 @@ class Outcome(StrEnum):
     """It failed, and the target says why it does something else."""
     NOT_APPLICABLE = "not applicable"
     """The target cannot do what the case needs."""
+    DECLINED = "declined"
+    """The agent makes no use of a MAY."""
     NOT_RUN = "not run"
-    """It takes real time, which ``--slow`` gives."""
+    """It takes real time, which ``--slow`` gives, or cannot be seen on this machine."""
     BROKEN = "broken"
     """The case could not be carried out: the adapter failed, or the agent hung."""
 
@@ -58,6 +60,13 @@ class Column:
     version: str
     deviations: Mapping[str, str]
     results: dict[str, Result]
+    unhandled: tuple[str, ...] = ()
+    """Errors that nobody handled in the event loop, where the target runs in ours."""
+
+    @property
+    def violates(self) -> bool:
+        """Something that must hold does not."""
+        return bool(self.unhandled) or any(result.violates for result in self.results.values())
 
 
 async def run_all(
@@ -79,11 +88,23 @@ async def run_all(
         results[case.id] = result
         progress(result)
 
-    # The longest first: they must not stand alone at the end.
-    async with asyncio.TaskGroup() as group:
-        for each in sorted(ordered, key=lambda case: -case.limit):
-            group.create_task(run(each))
-    return Column(target.name, target.version, target.deviations, {case.id: results[case.id] for case in ordered})
+    unhandled: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: unhandled.append(_in_words(context)))
+    try:
+        # The longest first: they must not stand alone at the end.
+        async with asyncio.TaskGroup() as group:
+            for each in sorted(ordered, key=lambda case: -case.limit):
+                group.create_task(run(each))
+    finally:
+        loop.set_exception_handler(None)
+    found = {case.id: results[case.id] for case in ordered}
+    return Column(target.name, target.version, target.deviations, found, tuple(unhandled))
+
+
+def _in_words(context: Mapping[str, Any]) -> str:
+    error = context.get("exception")
+    return str(context.get("message", "")) if error is None else f"{type(error).__name__}: {error}"
 
 
 async def run_case(target: Target, case: Case, *, slow: bool = False) -> Result:
@@ -101,6 +122,8 @@ async def run_case(target: Target, case: Case, *, slow: bool = False) -> Result:
         outcome, evidence = await _carry_out(case, trial, case.limit if scale < 1 or not slow else 10 * case.limit)
     finally:
         await trial.close()
+    if outcome is Outcome.FAILED and case.level is Level.MAY:
+        outcome = Outcome.DECLINED
     if outcome is Outcome.FAILED and case.id in target.deviations:
         outcome = Outcome.DEVIATES
     packets = () if outcome is Outcome.PASSED else tuple(trial.wire.packets)
@@ -115,6 +138,8 @@ async def _carry_out(case: Case, trial: Trial, limit: float) -> tuple[Outcome, s
         return Outcome.FAILED, str(error)
     except TargetError as error:
         return Outcome.FAILED, f"the agent says: {error}"
+    except NotObservable as error:
+        return Outcome.NOT_RUN, str(error)
     except TimeoutError:
         return Outcome.BROKEN, f"it hung for {limit:g} s"
     except Exception as error:  # noqa: BLE001 - an adapter may raise anything; it is reported, as broken

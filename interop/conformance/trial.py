@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 
 from interop.conformance.candidate_lines import CandidateKind, CandidateLine, read_candidate
 from interop.conformance.case import NotConforming
-from interop.conformance.peer import CHECK, DATA, NOMINATION, SUCCESS, Peer, answer_to
+from interop.conformance.peer import CHECK, DATA, NOMINATION, Peer, answer_to
 from interop.conformance.stun import Draft, Message
-from interop.conformance.target import Description, Setup, Target, TargetAgent, TargetError
+from interop.conformance.target import Capability, Description, Setup, Target, TargetAgent, TargetError
 from interop.conformance.wire import QUIET, Channel, Connection, Listener, Packet, UdpPort, Wire
 
 UDP = CandidateKind.UDP
@@ -54,10 +55,25 @@ class Trial:
         stream: bool = False,
     ) -> None:
         """Create it and let it gather; the peer has the other role."""
-        self.setup = Setup(controlling, frozenset(kinds), components, lite, host, self.scale, stream)
+        self.setup = replace(
+            self.setup_of(*kinds), controlling=controlling, components=components, lite=lite, host=host, stream=stream
+        )
         self._agent = await self.target.create(self.setup)
         self.peer.controlling = not controlling
         self.peer.target = self.told = await self._agent.gather()
+
+    async def create_able(self, *kinds: CandidateKind) -> None:
+        """Create it with those of these candidates that the target can gather."""
+        await self.create(*(kind for kind in kinds if Capability(kind.value) in self.target.capabilities))
+
+    async def restart(self) -> None:
+        """Let it restart, and give the peer new credentials, too; then `introduce` the peer again."""
+        self.peer.target = self.told = await self.agent.restart()
+        self.peer.ufrag, self.peer.pwd = self.peer.ufrag + "2", self.peer.pwd + "2"
+
+    def setup_of(self, *kinds: CandidateKind) -> Setup:
+        """A controlled agent with these candidates, in the time of this trial."""
+        return Setup(controlling=False, kinds=frozenset(kinds), scale=self.scale)
 
     @property
     def agent(self) -> TargetAgent:
@@ -119,7 +135,7 @@ class Trial:
 
     async def pause(self, seconds: float = QUIET) -> None:
         """Let time pass, as it is on the wire."""
-        await asyncio.sleep(seconds)
+        await self.wire.sleep(seconds)
 
     # -- the peer's side of it
 
@@ -208,6 +224,13 @@ class Trial:
         await self.select(connection)
         return connection
 
+    async def meet_so(self) -> tuple[Connection, Listener]:
+        """A connection between two simultaneous-open candidates that the target has opened, and the peer's listener."""
+        await self.create(SO)
+        listener = self.listen()
+        await self.introduce(self.peer.candidate(listener, tcptype="so"))
+        return await listener.accepted(), listener
+
     def listen(self, *, polite: bool = True, backlog: int = 64) -> Listener:
         """A passive candidate of the peer."""
         host = self.setup.host if self.setup is not None else "127.0.0.1"
@@ -255,8 +278,3 @@ class Trial:
             while True:
                 self.delivered.append(await self.agent.receive(1))
                 self.wire.changed()
-
-
-def successes(channel: Channel) -> int:
-    """How many of the peer's requests the target has granted on this channel."""
-    return len(channel.received(SUCCESS))

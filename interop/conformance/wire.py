@@ -72,6 +72,10 @@ class Wire:
         self.packets.append(packet)
         self.changed()
 
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        await asyncio.sleep(seconds)
+
     def leaving(self, channel: Channel, data: bytes) -> Iterable[bytes]:  # noqa: ARG002 - for wires that are bad
         """What becomes of a packet of the peer's on its way; a good wire carries it as it is."""
         return (data,)
@@ -152,10 +156,14 @@ class Channel:
     def _came(self, data: bytes, far: Address, at: float) -> None:
         came = Packet(at, False, self.transport, self.near, far, data, message=message_in(data))
         for packet in self.wire.arriving(self, came):
-            self.inbox.append(packet)
-            self._waiting.append(packet)
-            self.wire.record(packet)
-            self.react(packet)
+            self.deliver(packet)
+
+    def deliver(self, packet: Packet) -> None:
+        """A packet has come to this channel."""
+        self.inbox.append(packet)
+        self._waiting.append(packet)
+        self.wire.record(packet)
+        self.react(packet)
 
     def _went(self, data: bytes, far: Address) -> None:
         at = asyncio.get_running_loop().time()
@@ -187,8 +195,7 @@ class UdpPort(Channel):
                 self.socket.sendto(packet, far)
 
     def close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self.socket)
-        self.socket.close()
+        _close(self.socket)
 
     def _readable(self) -> None:
         while True:
@@ -245,7 +252,7 @@ class Connection(Channel):
         if reset:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._reading.cancel()
-        self.socket.close()
+        _close(self.socket)
 
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
@@ -308,7 +315,7 @@ class Listener:
 
     def close(self) -> None:
         self._accepting.cancel()
-        self.socket.close()
+        _close(self.socket)
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -328,9 +335,19 @@ async def connect(wire: Wire, far: Address, *, host: str, port: int = 0) -> Conn
         async with asyncio.timeout(wire.patience):
             await asyncio.get_running_loop().sock_connect(outgoing, far)
     except (OSError, TimeoutError):
-        outgoing.close()
+        _close(outgoing)
         return None
     return Connection(wire, outgoing, "connected")
+
+
+def _close(open_socket: socket.socket) -> None:
+    """Close a socket that the loop may still watch: the next one may get its number. A second time does no harm."""
+    if open_socket.fileno() < 0:
+        return
+    loop = asyncio.get_running_loop()
+    loop.remove_reader(open_socket)
+    loop.remove_writer(open_socket)
+    open_socket.close()
 
 
 def _socket(host: str, kind: socket.SocketKind) -> socket.socket:

@@ -10,7 +10,7 @@ import heapq
 import ipaddress
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
 from typing import Any, Final
@@ -49,9 +49,6 @@ class Attachment:
     interface: str
     networks: tuple[str, ...]
     link: Link = Link()
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Attachment:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from interop.natlab.topology import LAN, Node, Topology, plan
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _STOP_TIMEOUT: Final = 5.0
+_LINK_TIMEOUT: Final = 5.0
 
 
 class World:
@@ -104,6 +106,9 @@ class World:
         batch(lines)
         for node in self.nodes.values():
             _configure(node)
+        for node in self.nodes.values():
+            if node.bridged and node.has_ipv6:
+                _wait_for_link(node, LAN)
 
     async def _close(self) -> None:
         if self._internet is not None and self._internet.returncode is None:
@@ -117,6 +122,15 @@ class World:
                 self._internet.kill()
                 await self._internet.wait()
         await asyncio.to_thread(delete, [node.namespace for node in self.nodes.values()])
+
+
+def _wait_for_link(node: Node, interface: str) -> None:
+    """The kernel looks at links once a second, and sends no IPv6 before it has seen that one is up."""
+    deadline = time.monotonic() + _LINK_TIMEOUT
+    while "state UP" not in run("ip", "-n", node.namespace, "link", "show", interface):
+        if time.monotonic() > deadline:
+            raise LabError(f"{interface} of {node.namespace} does not come up")
+        time.sleep(0.02)
 
 
 def _configure(node: Node) -> None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import TypeVar
 
 from interop.conformance.case import Case
 from interop.conformance.stun import Attr, Draft, Kind, Message
 from interop.conformance.trial import Trial
 from interop.conformance.wire import Channel, Packet, Wire, message_in
+
+T = TypeVar("T")
 
 SEALS = (Attr.MESSAGE_INTEGRITY, Attr.MESSAGE_INTEGRITY_SHA256, Attr.FINGERPRINT)
 
@@ -26,14 +29,22 @@ class Middlebox(Wire):
         super().__init__()
         self.trial = trial
 
-    def from_agent(self, packet: Packet) -> Iterable[bytes]:
+    async def sleep(self, seconds: float) -> None:
+        """A pause of minutes, which only a slow case makes, is none: the box does what would happen meanwhile."""
+        await super().sleep(seconds if seconds < 5 else 0.2)
+
+    async def find(self, look: Callable[[], T | None], within: float | None = None) -> T | None:
+        """Nobody waits for more than a few seconds."""
+        return await super().find(look, within if within is None else min(within, 4.0))
+
+    def from_agent(self, channel: Channel, packet: Packet) -> Iterable[bytes]:
         return (packet.data,)
 
     def to_agent(self, channel: Channel, data: bytes) -> Iterable[bytes]:
         return (data,)
 
     def arriving(self, channel: Channel, packet: Packet) -> Iterable[Packet]:
-        return [replace(packet, data=data, message=message_in(data)) for data in self.from_agent(packet)]
+        return [replace(packet, data=data, message=message_in(data)) for data in self.from_agent(channel, packet)]
 
     def leaving(self, channel: Channel, data: bytes) -> Iterable[bytes]:
         return self.to_agent(channel, data)
@@ -63,7 +74,7 @@ def plain(message: Message) -> list[tuple[int, bytes]]:
     return [(each.type, each.value) for each in message.attributes if each.type not in SEALS]
 
 
-def behind(box: Callable[[Trial], Middlebox], case: Case) -> Case:
+def case_behind(box: Callable[[Trial], Middlebox], case: Case) -> Case:
     """The case with the agent behind a box."""
 
     async def run(trial: Trial) -> str | None:

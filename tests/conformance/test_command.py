@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,16 +10,10 @@ from click.testing import CliRunner, Result
 
 from ice_tcp.cli import main
 from interop.conformance import targets
-from interop.conformance.targets.ice_tcp_agent import IceTcpTarget
+from tests.conformance.agents import Unexcused
 from tests.conformance.scripted import ScriptedTarget
 
 ONE = "8489-14.2-mapped-address-ipv4"
-
-
-class Unexcused(IceTcpTarget):
-    """Our agent without its deviations."""
-
-    deviations: Mapping[str, str] = {}
 
 
 def invoke(*arguments: str) -> Result:
@@ -30,7 +23,7 @@ def invoke(*arguments: str) -> Result:
 @pytest.fixture
 def _scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, target in (("scripted", ScriptedTarget), ("unexcused", Unexcused)):
-        monkeypatch.setitem(targets.SHIPPED, name, (target.__module__, target.__name__))
+        monkeypatch.setitem(targets.SHIPPED, name, f"{target.__module__}:{target.__name__}")
 
 
 def test_ours_is_tested_and_required_by_default() -> None:
@@ -55,6 +48,12 @@ def test_other_columns_are_shown_as_measured_unless_required() -> None:
     assert "1 failed" in result.output
 
 
+def test_a_target_may_be_any_class() -> None:
+    arguments = ("--target", "tests.conformance.scripted:ScriptedTarget", "--case", ONE)
+    assert invoke(*arguments).exit_code == 0
+    assert invoke(*arguments, "--require", "tests.conformance.scripted:ScriptedTarget").exit_code == 1
+
+
 @pytest.mark.usefixtures("_scripted")
 def test_a_should_does_not_fail_the_run() -> None:
     result = invoke("--target", "unexcused", "--require", "unexcused", "--case", "8489-6.1-software-in-requests")
@@ -65,7 +64,8 @@ def test_a_should_does_not_fail_the_run() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("--target", "nobody"), "'nobody' is none of ice-tcp, aioice"),
+        (("--target", "nobody"), "'nobody' is none of ice-tcp, aioice, libnice, nor pipe:COMMAND"),
+        (("--target", "nowhere:Nothing"), "cannot be tested"),
         (("--section", "1234"), "no case is selected"),
         (("--require", "aioice"), "not among the targets"),
         (("--jobs", "0"), "not in the range"),

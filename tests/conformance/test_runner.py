@@ -9,7 +9,7 @@ from xml.etree.ElementTree import fromstring
 import pytest
 from rich.console import Console
 
-from interop.conformance.case import Case, Level, NotConforming, case
+from interop.conformance.case import Case, Level, NotConforming, NotObservable, case
 from interop.conformance.reports.documents import as_json, as_junit
 from interop.conformance.reports.packets import packet_lines
 from interop.conformance.reports.page import as_page
@@ -106,6 +106,18 @@ def test_only_a_must_is_violated() -> None:
     assert not run(case_of(_fails, Capability.LITE)).violates
 
 
+def test_a_may_can_be_declined() -> None:
+    assert run(case_of(_fails, level=Level.MAY)).outcome is Outcome.DECLINED
+
+
+def test_what_this_machine_does_not_show_is_not_run() -> None:
+    async def look(trial: Trial) -> None:
+        raise NotObservable("too dark")
+
+    result = run(case_of(look))
+    assert (result.outcome, result.evidence) == (Outcome.NOT_RUN, "too dark")
+
+
 def test_the_same_case_twice_is_a_mistake() -> None:
     register = case(8445, "99", Level.MUST, "It is what the RFC says.")
 
@@ -120,6 +132,17 @@ def test_the_same_case_twice_is_a_mistake() -> None:
             register(doubled)
     finally:
         del CASES["8445-99-doubled"]
+
+
+def test_errors_that_nobody_handles_are_counted_and_violate() -> None:
+    async def stumble(trial: Trial) -> None:
+        asyncio.get_running_loop().call_soon(lambda: 1 // 0)
+        await asyncio.sleep(0.01)
+
+    column = asyncio.run(run_all(ScriptedTarget(), [case_of(stumble)]))
+    assert column.results["8445-7-it-is-done"].outcome is Outcome.PASSED
+    assert column.unhandled == ("ZeroDivisionError: integer division or modulo by zero",)
+    assert column.violates
 
 
 # Reports

@@ -11,7 +11,7 @@ from interop.conformance.stun import UNKNOWN_OPTIONAL, UNKNOWN_REQUIRED, Attr, D
 from interop.conformance.trial import Trial
 from interop.conformance.wire import Channel
 
-MUST, SHOULD, MAY = Level.MUST, Level.SHOULD, Level.MAY
+MUST, SHOULD = Level.MUST, Level.SHOULD
 
 _DISCARDED = "If any errors are detected, the message is silently discarded."
 _WRONG_PASSWORD = "thisIsNotThePasswordAtAll"

@@ -28,6 +28,7 @@ def as_json(cases: Sequence[Case], columns: Sequence[Column]) -> dict[str, Any]:
         "targets": {
             column.name: {
                 "version": column.version,
+                "unhandled": list(column.unhandled),
                 "results": {id_: _result(column, result) for id_, result in column.results.items()},
             }
             for column in columns
@@ -66,7 +67,7 @@ def as_junit(columns: Sequence[Column]) -> bytes:
     return document
 
 
-_SKIPPED = (Outcome.NOT_APPLICABLE, Outcome.NOT_RUN, Outcome.DEVIATES)
+_SKIPPED = (Outcome.NOT_APPLICABLE, Outcome.NOT_RUN, Outcome.DEVIATES, Outcome.DECLINED)
 
 
 def _add_junit_case(suite: Element, result: Result) -> None:

@@ -16,7 +16,8 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 70re
 table { border-collapse: collapse; width: 100%; margin: 1rem 0 2rem }
 th, td { border-bottom: 1px solid #d5dbe1; padding: .35rem .6rem; text-align: left; vertical-align: top }
 td.o { text-align: center; white-space: nowrap } .passed { color: #13703a } .failed, .broken { color: #b3261e }
-.failed, .broken { font-weight: 600 } .deviates { color: #8a5a00 } .not-applicable, .not-run { color: #7b8794 }
+.failed, .broken { font-weight: 600 } .deviates { color: #8a5a00 }
+.not-applicable, .not-run, .declined { color: #7b8794 }
 blockquote { margin: .2rem 0 0; color: #52606d; font-size: 13px } pre { overflow-x: auto; font-size: 12px }
 @media (prefers-color-scheme: dark) { body { background: #12171d; color: #dde3ea } th, td { border-color: #303a45 }
 .passed { color: #6bd08f } .failed, .broken { color: #ff8a80 } .deviates { color: #f2c14e }
@@ -49,7 +50,7 @@ def _overview_row(rfc: int, section: str, cases: list[Case], columns: Sequence[C
 
 def _share(results: list[Result]) -> str:
     counts = Counter(result.outcome for result in results)
-    applied = len(results) - counts[Outcome.NOT_APPLICABLE] - counts[Outcome.NOT_RUN]
+    applied = len(results) - counts[Outcome.NOT_APPLICABLE] - counts[Outcome.NOT_RUN] - counts[Outcome.DECLINED]
     if not applied:
         return "<td class='o not-applicable'>-</td>"
     worst = next(

@@ -17,6 +17,7 @@ MARKS = {
     Outcome.PASSED: "[green]pass[/]",
     Outcome.FAILED: "[red]FAIL[/]",
     Outcome.DEVIATES: "[yellow]deviates[/]",
+    Outcome.DECLINED: "[dim]no[/]",
     Outcome.NOT_APPLICABLE: "[dim]-[/]",
     Outcome.NOT_RUN: "[dim]slow[/]",
     Outcome.BROKEN: "[red]BROKEN[/]",
@@ -59,6 +60,9 @@ def print_totals(console: Console, columns: Iterable[Column]) -> None:
         counts = Counter(result.outcome for result in column.results.values())
         told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
         console.print(f"{column.name} {column.version}: {told}", highlight=False)
+        if column.unhandled:
+            kinds = "; ".join(sorted(set(column.unhandled))[:3])
+            console.print(f"    {len(column.unhandled)} errors that nobody handled, such as: {escape(kinds)}")
 
 
 def stale_deviations(column: Column) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import aioice
 import aioice.ice
 
-from interop.conformance.target import Capability, Description, Setup, TargetError
+from interop.conformance.target import Capability, Description, Setup, TargetAgent, TargetError
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class AioiceTarget:
     )
     deviations: Mapping[str, str] = {}
 
-    async def create(self, setup: Setup) -> AioiceAgent:
+    async def create(self, setup: Setup) -> TargetAgent:
         return AioiceAgent(setup)
 
     async def close(self) -> None:

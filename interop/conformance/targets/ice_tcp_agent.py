@@ -11,7 +11,7 @@ from candidates.candidate import CandidateError
 from candidates.sdp import format_candidate, parse_candidate
 from ice_tcp import Agent, IceError, IceParameters, Role, load_policy
 from interop.conformance.candidate_lines import CandidateKind
-from interop.conformance.target import Capability, Description, Setup, TargetError
+from interop.conformance.target import Capability, Description, Setup, TargetAgent, TargetError
 
 T = TypeVar("T")
 
@@ -20,8 +20,14 @@ _LINE = 65_536
 
 
 DEVIATIONS: Final = {
+    "7675-5.1-the-peers-checks-do-not-renew-it-over-tcp": "An authenticated request on a TCP connection renews consent",
+    "8445-8.1.1-the-best-of-several-nominations-counts": "The first nomination counts",
+    "8445-6.1.2.5-the-worst-pairs-are-discarded": "Of more remote candidates than the limit the first ones count",
+    "8445-6.1.4.2-a-foundation-waits-for-its-check": "A hanging check does not keep its foundation frozen",
     "8489-6.1-software-in-requests": "No SOFTWARE",
     "8489-6.3.1.1-software-in-responses": "No SOFTWARE",
+    "8489-6.3.3-unknown-attribute-ends-the-transaction": "Responses that cannot be used do not end the transaction",
+    "8489-9.1.4-a-forged-answer-over-tcp-ends-it": "Responses that cannot be used do not end the transaction",
 }
 """By case: the heading in docs/deviations.md that tells what we do instead, and why."""
 
@@ -34,8 +40,30 @@ class IceTcpTarget:
     capabilities = frozenset(Capability)
     deviations: Mapping[str, str] = DEVIATIONS
 
-    async def create(self, setup: Setup) -> IceTcpAgent:
-        return IceTcpAgent(setup)
+    async def create(self, setup: Setup) -> TargetAgent:
+        return IceTcpAgent(setup, self.policy(setup))
+
+    def policy(self, setup: Setup) -> str:
+        """The policy file of an agent: it gathers what the setup asks for, with scaled timers."""
+        tcp_types = [kind.removeprefix("tcp-") for kind in setup.kinds if kind is not CandidateKind.UDP]
+        transports = (["udp"] if CandidateKind.UDP in setup.kinds else []) + (["tcp"] if tcp_types else [])
+        scale = setup.scale
+        return f"""
+            address_families: [{"ipv6" if ":" in setup.host else "ipv4"}]
+            interfaces: {{include: ["lo*"], loopback: true}}
+            addresses: {{include: ["{setup.host}"]}}
+            transports: [{", ".join(transports)}]
+            {f"tcp_types: [{', '.join(tcp_types)}]" if tcp_types else ""}
+            lite: {str(setup.lite).lower()}
+            candidate_types: [{"host" if setup.lite else "host, srflx, prflx, relay"}]
+            timeouts:
+              tcp_check: {39.5 * scale}
+              idle: {10 * scale}
+              linger: {3 * scale}
+              patience: {39.5 * scale}
+              reopen: {30 * scale}
+            consent: {{interval: {5 * scale}, timeout: {30 * scale}}}
+        """
 
     async def close(self) -> None:
         pass
@@ -44,10 +72,10 @@ class IceTcpTarget:
 class IceTcpAgent:
     """See `interop.conformance.target.TargetAgent`."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, policy: str) -> None:
         role = Role.CONTROLLING if setup.controlling else Role.CONTROLLED
-        policy = load_policy(_policy(setup), environ={}, read_file=lambda _: "")
-        self._agent = Agent(role, policy=policy, components=setup.components)
+        loaded = load_policy(policy, environ={}, read_file=lambda _: "")
+        self._agent = Agent(role, policy=loaded, components=setup.components)
         self._in_stream = setup.stream
         self._streams: dict[int, tuple[asyncio.StreamReader, asyncio.StreamWriter]] = {}
 
@@ -120,26 +148,3 @@ async def _told(doing: Awaitable[T]) -> T:
         return await doing
     except (IceError, OSError) as error:
         raise TargetError(str(error)) from error
-
-
-def _policy(setup: Setup) -> str:
-    """A policy that gathers what the setup asks for, with scaled timers."""
-    tcp_types = [kind.removeprefix("tcp-") for kind in setup.kinds if kind is not CandidateKind.UDP]
-    transports = (["udp"] if CandidateKind.UDP in setup.kinds else []) + (["tcp"] if tcp_types else [])
-    scale = setup.scale
-    return f"""
-        address_families: [{"ipv6" if ":" in setup.host else "ipv4"}]
-        interfaces: {{include: ["lo*"], loopback: true}}
-        addresses: {{include: ["{setup.host}"]}}
-        transports: [{", ".join(transports)}]
-        {f"tcp_types: [{', '.join(tcp_types)}]" if tcp_types else ""}
-        lite: {str(setup.lite).lower()}
-        candidate_types: [{"host" if setup.lite else "host, srflx, prflx, relay"}]
-        timeouts:
-          tcp_check: {39.5 * scale}
-          idle: {10 * scale}
-          linger: {3 * scale}
-          patience: {39.5 * scale}
-          reopen: {30 * scale}
-        consent: {{interval: {5 * scale}, timeout: {30 * scale}}}
-    """
