@@ -76,8 +76,8 @@ ANY_CUT = pytest.mark.parametrize("chunking", ["whole", "random", "bytes"])
 class ScriptedAgent:
     """What stands for the core: commands are given by the test, inputs noted, and handed to what listens to a leg."""
 
-    def __init__(self) -> None:
-        self.context = Context(Policy.default(), Random(5), Pacer(), None)
+    def __init__(self, policy: Policy) -> None:
+        self.context = Context(policy, Random(5), Pacer(), None)
         self.told: list[tuple[object, ...]] = []
         self.listening: dict[LegId, Callable[[bytes, float], object]] = {}
 
@@ -206,7 +206,14 @@ class TcpPeer:
 class Scene:
     """A server, a client that is a shell with nothing inside, and a peer."""
 
-    def __init__(self, options: ServerOptions = OPTIONS, *, chunking: str = "whole", nat: bool = False) -> None:
+    def __init__(
+        self,
+        options: ServerOptions = OPTIONS,
+        *,
+        policy: Policy | None = None,
+        chunking: str = "whole",
+        nat: bool = False,
+    ) -> None:
         self.world = World(3)
         self.clock = self.world.clock
         server_host = self.world.host("server")
@@ -222,8 +229,8 @@ class Scene:
             self.client.attach(behind, CLIENT, Link())
         else:
             self.client.attach(self.world.internet, CLIENT, LINK)
-        self.agent = ScriptedAgent()
-        policy = self.agent.context.policy
+        policy = policy or Policy.default()
+        self.agent = ScriptedAgent(policy)
         watch = AgentWatch("client", ProcessWatch("process"), policy, Counter())
         manners = Manners(chunking=chunking, read_delay=0.0 if chunking == "whole" else 0.002)
         self.shell = SimShell(
@@ -411,7 +418,8 @@ class TestFailures:
         assert scene.losses() == [Failure.RESET if port == 3478 else failure]
 
     def test_a_certificate_is_not_looked_at_where_that_is_not_wanted(self) -> None:
-        scene = Scene()
+        careless = {"url": "stuns:turn.example.net", "tls": {"verify": False}}
+        scene = Scene(policy=Policy.model_validate({"servers": [careless]}))
         scene.open(TLS, name="turn.example.net", verify=False)
         scene.run()
         assert not scene.losses()

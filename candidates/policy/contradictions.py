@@ -303,7 +303,8 @@ def _times(policy: Policy) -> _Found:
         )
     for key in ("grace", "relay_grace"):
         grace = getattr(policy.nomination, key)
-        if grace >= policy.timeouts.patience:
+        meant = key == "grace" or key in policy.nomination.model_fields_set  # else another impatience would be refused
+        if meant and grace >= policy.timeouts.patience:
             yield Contradiction(
                 ("nomination", key),
                 f"{grace:g} s is not below timeouts.patience, {policy.timeouts.patience:g} s",

@@ -52,6 +52,7 @@ class AgentWatch:
         self._process = process
         self._policy = policy
         self._events = events
+        self._verifies = all(server.tls.verify for server in policy.servers)
         self._is_hidden = policy.candidate_types == (CandidateType.RELAY,)
         self._seen: set[bytes] = set()
         self._authenticated: set[Path] = set()
@@ -129,7 +130,8 @@ class AgentWatch:
 
     def opens_leg(self, command: OpenLeg, now: float) -> None:
         """A conversation with a server begins: over a stream with a SYN, else with its first request."""
-        if command.transport.secure is not (command.tls is not None and command.tls.verify):
+        unverified = command.tls is not None and not command.tls.verify
+        if command.transport.secure is (command.tls is None) or (unverified and self._verifies):
             raise PropertyError(f"tls: {self.name} opens {words(command)}")
         if command.transport.reliable:
             self._process.transaction(f"{self.name} connects to the server {command.remote}", now)
