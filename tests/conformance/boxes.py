@@ -336,15 +336,26 @@ class Prefaces(Middlebox):
 
 
 class FallsSilent(Middlebox):
-    """It says three things, and then nothing more."""
+    """Once the nomination is answered and its own first check has been sent, it says nothing more."""
 
     def __init__(self, trial: Trial) -> None:
         super().__init__(trial)
-        self._said = 0
+        self._nomination: bytes | None = None
+        self._answered = self._asked = False
+
+    def to_agent(self, channel: Channel, data: bytes) -> Iterable[bytes]:
+        message = message_in(data)
+        if message is not None and message.kind is Kind.REQUEST and message.has(Attr.USE_CANDIDATE):
+            self._nomination = message.transaction_id
+        return (data,)
 
     def from_agent(self, channel: Channel, packet: Packet) -> Iterable[bytes]:
-        self._said += 1
-        return (packet.data,) if self._said <= 3 else ()
+        if self._answered and self._asked:
+            return ()
+        if packet.message is not None:
+            self._asked |= packet.message.kind is Kind.REQUEST
+            self._answered |= packet.message.transaction_id == self._nomination
+        return (packet.data,)
 
 
 class Halves(Middlebox):

@@ -38,7 +38,7 @@ class IceTcpTarget:
     name = "ice-tcp"
     version = version("ice-tcp")
     capabilities = frozenset(Capability)
-    deviations: Mapping[str, str] = DEVIATIONS
+    deviations: Mapping[str, str] = {id_: f"{heading} (docs/deviations.md)" for id_, heading in DEVIATIONS.items()}
 
     async def create(self, setup: Setup) -> TargetAgent:
         return IceTcpAgent(setup, self.policy(setup))
