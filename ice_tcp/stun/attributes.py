@@ -150,9 +150,10 @@ def requested_address_family(family: int) -> Attribute:
     return AttributeType.REQUESTED_ADDRESS_FAMILY, values.pack_family(family)
 
 
-def additional_address_family(family: int) -> Attribute:
-    """``family`` is 6; nothing else is valid in a request (RFC 8656 s18.11)."""
-    return AttributeType.ADDITIONAL_ADDRESS_FAMILY, values.pack_family(family)
+def additional_address_family(family: int, *, of_draft: bool = False) -> Attribute:
+    """``family`` is 6; nothing else is valid in a request (RFC 8656 s18.11). ``of_draft``: by its older number."""
+    type_ = AttributeType.ADDITIONAL_ADDRESS_FAMILY_OF_DRAFT if of_draft else AttributeType.ADDITIONAL_ADDRESS_FAMILY
+    return type_, values.pack_family(family)
 
 
 def address_error_code(family: int, code: int, reason: str | None = None) -> Attribute:

@@ -75,6 +75,7 @@ class AttributeType(IntEnum):
     ADDITIONAL_ADDRESS_FAMILY = 0x8000
     ADDRESS_ERROR_CODE = 0x8001
     ICMP = 0x8004
+    ADDITIONAL_ADDRESS_FAMILY_OF_DRAFT = 0x8032  # before it had a number; coturn 4.6 knows this one only
 
     # RFC 6062 s6.2
     CONNECTION_ID = 0x002A

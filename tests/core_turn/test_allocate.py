@@ -72,10 +72,18 @@ def test_ipv6_alone() -> None:
 def test_both_families() -> None:
     script = asking(families=(4, 6))
     assert script.last.additional_address_family == 6 and script.last.requested_address_family is None
+    assert AttributeType.ADDITIONAL_ADDRESS_FAMILY_OF_DRAFT in script.last.attributes
     script.give([RELAYED, RELAYED6])
     found = allocated(script)
     assert (found.relayed_of(4), found.relayed_of(6)) == (RELAYED, RELAYED6)
     assert found.refused == ()
+
+
+def test_an_address_that_is_none_fills_the_place_of_a_family() -> None:
+    script = asking(families=(4, 6))
+    script.give([RELAYED, TransportAddress("0.0.0.0", 0)])  # noqa: S104 - nothing is bound
+    assert allocated(script).relayed == (RELAYED,)
+    assert [family for family, _ in allocated(script).refused] == [6]
 
 
 @pytest.mark.parametrize(

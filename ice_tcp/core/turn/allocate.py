@@ -61,7 +61,8 @@ class Wishes:
         """Those of the Allocate request; IPv4 alone is not mentioned, as servers before RFC 6156 want it."""
         found = [stun.requested_transport(_PROTOCOLS[self.transport])]
         if self.is_dual:
-            found.append(stun.additional_address_family(6))
+            # Whoever knows one of them ignores the other.
+            found += [stun.additional_address_family(6), stun.additional_address_family(6, of_draft=True)]
         elif self.families == (6,):
             found.append(stun.requested_address_family(6))
         if self.even_port:
@@ -171,8 +172,13 @@ def _unknown(message: Message) -> tuple[int, ...]:
 
 
 def _relayed(message: Message) -> tuple[TransportAddress, ...]:
+    """Without 0.0.0.0:0, with which coturn fills the place of a family that it does not have."""
     found = map(transport_address, message.xor_addresses(AttributeType.XOR_RELAYED_ADDRESS))
-    return tuple(address for address in found if address is not None)
+    return tuple(address for address in found if address is not None and not _is_nothing(address))
+
+
+def _is_nothing(address: TransportAddress) -> bool:
+    return not address.port and address.ip is not None and address.ip.is_unspecified
 
 
 def _are_usable(relayed: tuple[TransportAddress, ...], wishes: Wishes) -> bool:
