@@ -31,8 +31,8 @@ from ice_tcp.core.trace import TraceSink
 from ice_tcp.quic import Certificate, connect_quic
 from ice_tcp.stun import Method
 from ice_tcp.transfer import FileOffer, GeneratedFile, receive_file, send_file
+from interop.coturn import Coturn, free_ports
 from tests.agents import exchange, signal
-from tests.coturn import Coturn, free_ports
 from tests.server_clients import make_certificate
 
 pytestmark = pytest.mark.interop

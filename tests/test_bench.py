@@ -13,12 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import interop.bench.__main__ as command_line
-from interop.bench.endpoints import SUBJECTS
+from interop.bench import session as session_module
+from interop.bench.endpoints import SUBJECTS, TurnServer
 from interop.bench.figures import ALL_VARIANTS, FIGURES, Better, Bound, Figure, Malloc, Ratio, Variant
 from interop.bench.reference import RECEIVED_MESSAGES, ReferenceConnection
 from interop.bench.runner import FigureResult, as_json, measure, report_lines
 from interop.bench.scenarios import SCENARIOS
 from interop.bench.scenarios.comparisons import comparisons_forming, comparisons_trickled
+from interop.bench.scenarios.gathering import gathering
+from interop.bench.scenarios.relaying import relaying
 from interop.bench.scenarios.traffic import one_way, round_trip, send_messages
 from interop.bench.session import BenchError, Channel, QueueChannel, Session
 from interop.bench.task import Task
@@ -28,6 +31,8 @@ FASTER = Figure(
 )
 MORE = Figure("many", "a title", "messages/s", "one_way", "ours", Ratio("theirs", 2.0), better=Better.HIGHER)
 SMALL = Figure("small", "a title", "KiB", "memory", "ours", Bound(50.0), rounds=1)
+SITUATIONS = {"one of three dead", "three alive", "embedded server", "coturn"}
+"""Subjects that are no endpoints, but what surrounds one."""
 TWO_VARIANTS = (Variant(1, Malloc.COLD), Variant(2, Malloc.WARM))
 
 
@@ -54,7 +59,7 @@ def result_of(figure: Figure, values: Callable[[Task], float], rounds: int = 3, 
 def test_figures_name_what_there_is(figure: Figure) -> None:
     assert figure.scenario in SCENARIOS
     subjects = {figure.subject} | ({figure.demand.peer} if isinstance(figure.demand, Ratio) else set())
-    assert subjects <= set(SUBJECTS)
+    assert subjects <= set(SUBJECTS) | SITUATIONS
     assert set(figure.quick) <= set(figure.options)
     assert figure.rounds is None or figure.rounds % 2
 
@@ -147,7 +152,8 @@ def test_report_and_json_tell_all() -> None:
 def test_exit_status_says_whether_the_floors_are_met(
     value: float, status: int, summary: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    async def measured(figure: Figure, *, rounds: int, quick: bool) -> FigureResult:
+    async def measured(figure: Figure, *, rounds: int, quick: bool, turn: object) -> FigureResult:
+        assert turn is None
         assert figure.name == "memory-rss-udp"
         assert rounds % 2
         return await measure(figure, rounds=rounds, quick=quick, run=Runs(lambda _task: value))
@@ -162,7 +168,7 @@ def test_exit_status_says_whether_the_floors_are_met(
 
 
 def test_what_cannot_be_measured_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(figure: Figure, *, rounds: int, quick: bool) -> FigureResult:
+    async def broken(figure: Figure, *, rounds: int, quick: bool, turn: object) -> FigureResult:
         raise BenchError("message 5 was lost")
 
     monkeypatch.setattr(command_line, "measure", broken)
@@ -370,3 +376,48 @@ def test_reference_raises_after_its_end() -> None:
 def test_reference_before_a_connection_raises() -> None:
     with pytest.raises(ConnectionError, match="no connection yet"):
         asyncio.run(ReferenceConnection().send(b"a"))
+
+
+# Servers
+
+
+def test_a_relayed_figure_needs_a_server_and_gets_its_address() -> None:
+    figure = FIGURES["relayed-tcp-1200"]
+    runs = Runs(lambda _task: 1.0)
+    with pytest.raises(BenchError, match="no server"):
+        asyncio.run(measure(figure, rounds=1, quick=True, run=runs))
+    assert not runs.tasks
+    asyncio.run(measure(figure, rounds=1, quick=True, turn=("127.0.0.1", 3478), run=runs))
+    assert {tuple(task.options["turn"]) for task in runs.tasks} == {("127.0.0.1", 3478, "tcp")}
+
+
+def test_only_the_first_end_is_relayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    monkeypatch.setattr(session_module, "make_endpoint", lambda *arguments: made.append(arguments))
+    for first in (True, False):
+        Session(first, "aioice", 1, {"turn": ["127.0.0.1", 3478, "udp"]}, QueueChannel()).endpoint()
+    assert made == [("aioice", True, TurnServer("127.0.0.1", 3478, "udp")), ("aioice", False, None)]
+
+
+@pytest.mark.parametrize("subject", ["one of three dead", "three alive"])
+@pytest.mark.parametrize("until", ["host", "live"])
+def test_gathering_is_timed(subject: str, until: str) -> None:
+    session = Session(True, subject, 1, {"until": until, "repeats": 1}, QueueChannel())
+    result = asyncio.run(gathering(session))
+    assert result["value"] > 0
+    assert len(result["times"]) == 1
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("subject", ["embedded server", "coturn"])
+def test_relaying_is_timed(subject: str) -> None:
+    options = {"size": 1200, "count": 200, "window": 32}
+
+    async def main() -> dict[str, Any]:
+        channel = QueueChannel()
+        ends = [Session(True, subject, 1, options, channel), Session(False, subject, 1, options, channel.other_end)]
+        first, _ = await asyncio.gather(*map(relaying, ends))
+        return first
+
+    result = asyncio.run(main())
+    assert result["value"] == 200 / result["seconds run"]

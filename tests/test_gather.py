@@ -33,7 +33,7 @@ from ice_tcp.gather.live import LiveView
 from ice_tcp.gather.plain import PlainView
 from ice_tcp.gather.survey import Survey
 from ice_tcp.server import Leg, PeerPolicy, Server, ServerOptions
-from tests.coturn import free_ports
+from interop.coturn import free_ports
 
 LOOPBACK = {"address_families": ["ipv4"], "interfaces": {"include": ["lo"], "loopback": True}}
 USER = {"username": "user", "password": "pass"}

@@ -13,7 +13,7 @@ import pytest
 
 from ice_tcp.server import Leg, Limits, PeerPolicy, Server, ServerOptions, short_lived_password
 from ice_tcp.stun import MessageClass, Method, requested_transport
-from tests.coturn import Coturn, free_ports, tool
+from interop.coturn import Coturn, free_ports, tool
 from tests.server_clients import AttributeMaker, Client, StreamClient, UdpClient, make_certificate, peer
 from tests.test_server_sockets import client_tls, server_tls
 

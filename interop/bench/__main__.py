@@ -7,13 +7,18 @@ import json
 import os
 import platform
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from interop.bench.figures import FIGURES
+from interop.bench.endpoints import TURN_PASSWORD, TURN_USER
+from interop.bench.figures import FIGURES, Figure
 from interop.bench.runner import FigureResult, as_json, measure, report_lines
 from interop.bench.session import BenchError
+from interop.coturn import Coturn, CoturnError
 
 _ROUNDS = 5
 _QUICK_ROUNDS = 1
@@ -53,14 +58,28 @@ async def _measure_all(items: tuple[str, ...], rounds: int, quick: bool) -> tupl
     failures: dict[str, str] = {}
     for name in items:
         try:
-            result = await measure(FIGURES[name], rounds=rounds, quick=quick)
-        except BenchError as error:
+            with _serving(FIGURES[name]) as turn:
+                result = await measure(FIGURES[name], rounds=rounds, quick=quick, turn=turn)
+        except (BenchError, CoturnError) as error:
             failures[name] = str(error)
             print(f"{name}: not measured: {error}\n", flush=True)
             continue
         results.append(result)
         print("\n".join(report_lines(result)), end="\n\n", flush=True)
     return results, failures
+
+
+@contextmanager
+def _serving(figure: Figure) -> Iterator[tuple[str, int] | None]:
+    """The coturn that relays both sides of a figure, if it is a relayed one. Raises CoturnError."""
+    if figure.relayed_by is None:
+        yield None
+        return
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Coturn(Path(directory), users={TURN_USER: TURN_PASSWORD}) as coturn,
+    ):
+        yield coturn.address
 
 
 def _document(results: list[FigureResult], failures: dict[str, str], quick: bool) -> dict[str, object]:

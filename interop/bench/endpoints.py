@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import aioice
 import aioice.ice
@@ -19,6 +20,8 @@ from ice_tcp import Agent, Role
 from interop.bench.reference import ReferenceConnection
 
 LOOPBACK: Final = "127.0.0.1"
+TURN_USER: Final = "bench"
+TURN_PASSWORD: Final = "correct-horse"
 
 
 class Signaling(Protocol):
@@ -44,6 +47,24 @@ class Endpoint(Protocol):
         """Return when the path is final."""
 
     async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TurnServer:
+    """Where an endpoint's relay is. ``transport`` is to the server, "udp" or "tcp"."""
+
+    host: str
+    port: int
+    transport: str = "udp"
+
+    def policy(self) -> dict[str, object]:
+        """Sections of a policy that allows nothing but its relays."""
+        server = {
+            "url": f"turn:{self.host}:{self.port}?transport={self.transport}",
+            "username": TURN_USER,
+            "password": TURN_PASSWORD,
+        }
+        return {"servers": [server], "candidate_types": ["relay"]}
 
 
 class IceTcpEndpoint:
@@ -79,9 +100,9 @@ class IceTcpEndpoint:
 class AioiceEndpoint:
     """A connection of aioice, made to gather on loopback, which it never does by itself."""
 
-    def __init__(self, controlling: bool) -> None:
+    def __init__(self, controlling: bool, turn: TurnServer | None = None) -> None:
         aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: [LOOPBACK]  # noqa: ARG005 - its caller names them
-        self._connection = aioice.Connection(ice_controlling=controlling)
+        self._connection = aioice.Connection(ice_controlling=controlling, **_relayed(turn))
         self.send = self._connection.send
         self.recv = self._connection.recv
 
@@ -103,6 +124,18 @@ class AioiceEndpoint:
 
     async def close(self) -> None:
         await self._connection.close()
+
+
+def _relayed(turn: TurnServer | None) -> dict[str, Any]:
+    if turn is None:
+        return {}
+    return {
+        "turn_server": (turn.host, turn.port),
+        "turn_username": TURN_USER,
+        "turn_password": TURN_PASSWORD,
+        "turn_transport": turn.transport,
+        "transport_policy": aioice.TransportPolicy.RELAY,
+    }
 
 
 class ReferenceEndpoint:
@@ -141,13 +174,21 @@ _LOOPBACK_ONLY: Final = MappingProxyType(
 _STRICT: Final = MappingProxyType({"pacing": {"strict": True}})
 
 
-def _ice_tcp(**changes: object) -> Callable[[bool], Endpoint]:
+Maker: TypeAlias = Callable[[bool, TurnServer | None], Endpoint]
+"""Makes an endpoint, given whether it controls, and the server if relays are measured."""
+
+
+def _ice_tcp(**changes: object) -> Maker:
     """Agents that share the default policy with these changes."""
     policy = Policy.default().revised(**changes)
-    return lambda controlling: IceTcpEndpoint(controlling, policy)
+
+    def make(controlling: bool, turn: TurnServer | None) -> Endpoint:
+        return IceTcpEndpoint(controlling, policy.revised(**turn.policy()) if turn is not None else policy)
+
+    return make
 
 
-SUBJECTS: Final[Mapping[str, Callable[[bool], Endpoint]]] = MappingProxyType(
+SUBJECTS: Final[Mapping[str, Maker]] = MappingProxyType(
     {
         "ice-tcp": _ice_tcp(interfaces={"loopback": True}),
         "ice-tcp/udp": _ice_tcp(transports=["udp"], **_LOOPBACK_ONLY),
@@ -155,12 +196,12 @@ SUBJECTS: Final[Mapping[str, Callable[[bool], Endpoint]]] = MappingProxyType(
         "ice-tcp/udp/strict": _ice_tcp(transports=["udp"], **_LOOPBACK_ONLY, **_STRICT),
         "ice-tcp/tcp/strict": _ice_tcp(transports=["tcp"], **_LOOPBACK_ONLY, **_STRICT),
         "aioice": AioiceEndpoint,
-        "reference": ReferenceEndpoint,
+        "reference": lambda controlling, _: ReferenceEndpoint(controlling),
     }
 )
-"""What figures call an implementation and its settings: a function of whether the endpoint controls."""
+"""What figures call an implementation and its settings."""
 
 
-def make_endpoint(subject: str, controlling: bool) -> Endpoint:
+def make_endpoint(subject: str, controlling: bool, turn: TurnServer | None = None) -> Endpoint:
     """A new endpoint of the implementation that figures call ``subject``. Call it in a running event loop."""
-    return SUBJECTS[subject](controlling)
+    return SUBJECTS[subject](controlling, turn)

@@ -65,7 +65,8 @@ class Figure:
 
     ``scenario`` is a function of `interop.bench.scenarios`, run with ``options``, for ``subject`` and the peer, if
     there is one; see `interop.bench.endpoints` for their names. ``quick`` are the options that ``--quick`` changes.
-    ``rounds`` limits how often a slow or exact one is repeated.
+    ``rounds`` limits how often a slow or exact one is repeated. ``relayed_by`` is how the first end reaches the coturn
+    that relays what it sends, "udp" or "tcp"; None if nothing is relayed.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Figure:
     better: Better = Better.LOWER
     variants: tuple[Variant, ...] = ALL_VARIANTS
     rounds: int | None = None
+    relayed_by: str | None = None
 
 
 def _connect(name: str, what: str, until: str, subject: str, floor: float) -> Figure:
@@ -106,6 +108,38 @@ def _one_way(name: str, subject: str, peer: str, floor: float, **options: int) -
         options=options,
         quick={"count": options["count"] // 4},
         better=Better.HIGHER,
+    )
+
+
+def _relayed(transport: str) -> Figure:
+    return Figure(
+        f"relayed-{transport}-1200",
+        f"1200 B one way through a relay of one coturn, reached by {transport.upper()}, window 32, nothing lost, "
+        "against aioice",
+        "messages/s",
+        "one_way",
+        "ice-tcp/udp",
+        Ratio("aioice", 2.0),
+        # coturn's buffers lose packets when 64 are in flight.
+        options={"size": 1200, "count": 40_000, "window": 32},
+        quick={"count": 8000},
+        better=Better.HIGHER,
+        relayed_by=transport,
+    )
+
+
+def _gathering(until: str, what: str) -> Figure:
+    return Figure(
+        f"gathering-{until}",
+        f"{what} with a dead STUN server among three, against the same with all alive",
+        "ms",
+        "gathering",
+        "one of three dead",
+        # Not later: a tenth is left to the machine, which does not run the same code equally fast twice.
+        Ratio("three alive", 0.9),
+        options={"until": until, "repeats": 11},
+        quick={"repeats": 3},
+        variants=ONE_PROCESS,
     )
 
 
@@ -163,6 +197,22 @@ FIGURES: Final[Mapping[str, Figure]] = MappingProxyType(
             _one_way("one-way-udp-1200", "ice-tcp/udp", "aioice", 4.0, size=1200, count=40_000, window=64),
             _one_way("one-way-tcp-1200", "ice-tcp/tcp", "reference", 1.5, size=1200, count=100_000, window=0),
             _one_way("one-way-tcp-16384", "ice-tcp/tcp", "reference", 0.9, size=16384, count=40_000, window=0),
+            _relayed("udp"),
+            _relayed("tcp"),
+            _gathering("host", "first host candidate"),
+            _gathering("live", "last candidate of the live servers"),
+            Figure(
+                "relaying",
+                "1200 B packets that the embedded server relays in a second of a processor, against coturn",
+                "packets/s",
+                "relaying",
+                "embedded server",
+                Ratio("coturn", 0.25),
+                options={"size": 1200, "count": 40_000, "window": 64},
+                quick={"count": 8000},
+                better=Better.HIGHER,
+                variants=(Variant(1, Malloc.COLD),),
+            ),
             _round_trip("round-trip-udp", "ice-tcp/udp", "aioice"),
             _round_trip("round-trip-tcp", "ice-tcp/tcp", "reference"),
             Figure(

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from interop.bench.figures import Better, Bound, Figure, Ratio, Variant
+from interop.bench.session import BenchError
 from interop.bench.task import Task, run_in_fresh_interpreter
 
 Run = Callable[[Task], Awaitable[dict[str, Any]]]
@@ -71,10 +72,24 @@ class FigureResult:
         return self.worst.score >= 1.0
 
 
-async def measure(figure: Figure, *, rounds: int, quick: bool, run: Run = run_in_fresh_interpreter) -> FigureResult:
-    """Measure all variants of a figure, each ``rounds`` times, which is odd. Raises BenchError."""
+async def measure(
+    figure: Figure,
+    *,
+    rounds: int,
+    quick: bool,
+    turn: tuple[str, int] | None = None,
+    run: Run = run_in_fresh_interpreter,
+) -> FigureResult:
+    """Measure all variants of a figure, each ``rounds`` times, which is odd. Raises BenchError.
+
+    ``turn`` is the address of the server of a figure that is relayed.
+    """
     rounds = min(rounds, figure.rounds or rounds)
-    options = {**figure.options, **(figure.quick if quick else {})}
+    options: dict[str, object] = {**figure.options, **(figure.quick if quick else {})}
+    if figure.relayed_by is not None:
+        if turn is None:
+            raise BenchError("there is no server to relay it")
+        options["turn"] = [*turn, figure.relayed_by]
     results = []
     for variant in figure.variants:
         taken: dict[str, list[dict[str, Any]]] = {subject: [] for subject in _subjects(figure)}

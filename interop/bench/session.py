@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from interop.bench.endpoints import Endpoint, make_endpoint
+from interop.bench.endpoints import Endpoint, TurnServer, make_endpoint
 
 
 class BenchError(Exception):
@@ -73,12 +73,13 @@ class Session:
     channel: Channel
 
     def endpoint(self) -> Endpoint:
-        """A new endpoint of the subject that is measured."""
-        return make_endpoint(self.subject, self.first)
+        """A new endpoint of the subject that is measured; the first one's candidate is relayed if there is a server."""
+        turn = self.options.get("turn") if self.first else None
+        return make_endpoint(self.subject, self.first, TurnServer(*turn) if turn is not None else None)
 
-    async def connected(self) -> Endpoint:
-        """An endpoint with a nominated path to the other end's."""
-        endpoint = self.endpoint()
+    async def connected(self, endpoint: Endpoint | None = None) -> Endpoint:
+        """An endpoint, by default a new one of the subject, with a nominated path to the other end's."""
+        endpoint = endpoint or self.endpoint()
         await endpoint.prepare(self.channel)
         await endpoint.connect()
         await endpoint.nominated()

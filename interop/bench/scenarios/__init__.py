@@ -12,7 +12,9 @@ from typing import Any, Final, TypeAlias
 
 from interop.bench.scenarios.comparisons import comparisons_forming, comparisons_trickled
 from interop.bench.scenarios.connect import connect
+from interop.bench.scenarios.gathering import gathering
 from interop.bench.scenarios.memory import bare_sockets, memory
+from interop.bench.scenarios.relaying import relaying
 from interop.bench.scenarios.stun_exchange import stun_exchange
 from interop.bench.scenarios.traffic import one_way, round_trip
 from interop.bench.session import Session
@@ -28,8 +30,10 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
             comparisons_forming,
             comparisons_trickled,
             connect,
+            gathering,
             memory,
             one_way,
+            relaying,
             round_trip,
             stun_exchange,
         )

@@ -11,19 +11,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
-import pytest
-
 from ice_tcp.stun import DecodeError, MessageClass, Method, decode, encode
 
 _START_TIMEOUT = 10.0
 _STOP_TIMEOUT = 5.0
 
 
+class CoturnError(Exception):
+    """coturn is not installed, or does not start."""
+
+
 def tool(name: str) -> str:
-    """The path of a program of coturn's; the test fails if it is not installed."""
+    """The path of a program of coturn's. Raises CoturnError if it is not installed."""
     path = shutil.which(name)
     if path is None:
-        pytest.fail(f"{name} is not installed: run `make interop-deps` (Debian: apt-get install coturn)")
+        raise CoturnError(f"{name} is not installed: run `make interop-deps` (Debian: apt-get install coturn)")
     return path
 
 
@@ -82,7 +84,7 @@ class Coturn:
         self.kill()
 
     def start(self) -> None:
-        """Start it, again on the same ports, and wait until it answers."""
+        """Start it, again on the same ports, and wait until it answers. Raises CoturnError."""
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own program and files
                 [self._program, "-c", str(self._config_file), "--log-file=stdout"],
@@ -96,7 +98,7 @@ class Coturn:
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
-                pytest.fail(f"coturn did not start:\n{self.log()[-3000:]}")
+                raise CoturnError(f"coturn did not start:\n{self.log()[-3000:]}")
 
     def kill(self) -> None:
         """End it at once, as a crash would; does nothing if it does not run."""
