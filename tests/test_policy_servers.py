@@ -30,6 +30,8 @@ SECRET = "Tr0ub4dor"
         ("turn:example.org?transport=udp", False, "example.org", 3478, Transport.UDP),
         ("turn:example.org?transport=tcp", False, "example.org", 3478, Transport.TCP),
         ("turns:example.org?transport=tcp", True, "example.org", 5349, Transport.TCP),
+        # RFC 7350 s4.6.1
+        ("turns:example.org?transport=udp", True, "example.org", 5349, Transport.UDP),
         # the grammar's corners: RFC 3986 s3.1 (case), s3.2.2 (literals), s3.2.3 (empty port)
         ("TURN:Example.ORG?transport=TCP", False, "example.org", 3478, Transport.TCP),
         ("stun:192.0.2.1:19302", False, "192.0.2.1", 19302, None),
@@ -73,7 +75,6 @@ def test_server_uris(text: str, secure: bool, host: str, port: int, transport: T
         ("turn:example.org?transport=sctp", "'sctp' is not a transport"),
         ("turn:example.org?transport=", "not the URI"),
         ("turn:example.org?ttl=5", "not the URI"),
-        ("turns:example.org?transport=udp", "TURN over DTLS (RFC 7350) is not supported"),
     ],
 )
 def test_malformed_server_uris(text: str, expected: str) -> None:

@@ -25,7 +25,7 @@ from tests.loops import run
 from tests.test_asyncio_net import HOST
 from tests.test_driver import Session, turns
 
-UDP, TCP, TLS = LegTransport.UDP, LegTransport.TCP, LegTransport.TLS
+UDP, TCP, TLS, DTLS = LegTransport.UDP, LegTransport.TCP, LegTransport.TLS, LegTransport.DTLS
 Zone: TypeAlias = Mapping[str, list[str]]
 """Records by "name type"."""
 
@@ -131,6 +131,7 @@ def problem(uri: str, zone: Zone, *, silent: tuple[str, ...] = (), within: float
         ("stuns:192.0.2.9", [endpoint(TLS, "192.0.2.9", 5349)]),
         ("turn:[2001:db8::9]:99?transport=udp", [endpoint(UDP, "2001:db8::9", 99)]),
         ("turns:192.0.2.9:443", [endpoint(TLS, "192.0.2.9", 443)]),
+        ("turns:192.0.2.9?transport=udp", [endpoint(DTLS, "192.0.2.9", 5349)]),
     ],
 )
 def test_addresses_are_not_looked_up(uri: str, expected: list[ServerEndpoint]) -> None:
@@ -175,6 +176,7 @@ def test_with_a_port_only_addresses_are_looked_up(uri: str, expected: list[Serve
         ("turn:host.example?transport=udp", "_turn._udp.host.example", UDP),
         ("turn:host.example?transport=tcp", "_turn._tcp.host.example", TCP),
         ("turns:host.example", "_turns._tcp.host.example", TLS),
+        ("turns:host.example?transport=udp", "_turns._udp.host.example", DTLS),
     ],
 )
 def test_without_a_port_the_service_is_looked_up(uri: str, name: str, transport: LegTransport) -> None:

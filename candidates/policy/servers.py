@@ -118,8 +118,6 @@ def _server_transport(scheme: Scheme, text: str | None) -> Transport | None:
         transport = Transport(text.lower())
     except ValueError:
         raise wrong(f"{text!r} is not a transport", "write ?transport=udp or ?transport=tcp") from None
-    if scheme.secure and transport is Transport.UDP:
-        raise wrong("TURN over DTLS (RFC 7350) is not supported", "write turns:...?transport=tcp, or turn: for UDP")
     return transport
 
 

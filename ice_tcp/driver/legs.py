@@ -131,7 +131,7 @@ class Leg(ABC):
 
 
 class DatagramLeg(Leg):
-    """A leg over UDP, with a socket of its own."""
+    """A leg over UDP or DTLS, with a socket of its own."""
 
     __slots__ = ("_path", "_wire", "socket")
 
@@ -149,7 +149,24 @@ class DatagramLeg(Leg):
         self._wire = Traffic()  # of all peers, with headers
         super().__init__(driver, command, component, self._path.peers)
 
-    # ConnectedHandler
+    def connect(self, network: Network, command: OpenLeg) -> None:
+        """Raises NetworkError."""
+        self.socket = network.connect_udp(command.host, command.remote, command.ports, self)
+        self.secured()
+
+    def connect_securely(self, network: Network, command: OpenLeg, tls: TlsOptions) -> None:
+        """Raises NetworkError."""
+        self.socket = network.connect_dtls(
+            command.host, command.remote, command.timeout, self, ports=command.ports, tls=tls
+        )
+
+    # DtlsHandler
+
+    def secured(self) -> None:
+        self._driver.feed(self._driver.core.leg_opened, self.id, self.socket.address)
+
+    def insecure(self, failure: Failure, problem: str) -> None:
+        self._lost(failure, problem)
 
     def datagram_received(self, data: bytes, source: SocketAddress) -> None:
         message = self._path.receive_one(data)

@@ -329,21 +329,21 @@ class Driver:
             self.feed(self._core.leg_lost, command.leg, error.failure, error.text)
 
     def _open_datagram_leg(self, command: OpenLeg) -> None:
-        if command.transport.secure:
-            raise NetworkError(Failure.TLS, "DTLS is not supported")
         leg = DatagramLeg(self, command, self.components[command.component], self._limits, self._transaction_id)
-        leg.socket = self._network.connect_udp(command.host, command.remote, command.ports, leg)
         self._legs[command.leg] = leg
-        self.feed(self._core.leg_opened, command.leg, leg.socket.address)
+        tls = _tls(command)
+        if tls is not None:
+            leg.connect_securely(self._network, command, tls)
+        else:
+            leg.connect(self._network, command)
 
     def _open_stream_leg(self, command: OpenLeg) -> None:
         shared = self._listeners.get(command.listener) if command.listener is not None else None
         if command.listener is not None and shared is None:
             raise NetworkError(Failure.ADDRESS_UNAVAILABLE)
-        tls = (command.tls or TlsOptions(command.remote.host)) if command.transport.secure else None
         leg = StreamLeg(self, command, self.components[command.component], self._limits, self._transaction_id)
         self._legs[command.leg] = leg
-        leg.connect(self._network, command, shared.listener if shared is not None else None, tls)
+        leg.connect(self._network, command, shared.listener if shared is not None else None, _tls(command))
 
     def _turn_into_stream(self, number: LegId, stream: StreamId) -> None:
         leg = self._legs.get(number)
@@ -481,3 +481,7 @@ class Driver:
             for connection in list(self._lingering):
                 connection.abort()
             self._disarm()
+
+
+def _tls(command: OpenLeg) -> TlsOptions | None:
+    return (command.tls or TlsOptions(command.remote.host)) if command.transport.secure else None

@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from candidates.candidate import TransportAddress
-from ice_tcp.core.commands import PortRange, TlsOptions
+from ice_tcp.core.commands import Failure, PortRange, TlsOptions
 from ice_tcp.datapath import StreamPath
 from ice_tcp.net.datagrams import ConnectedHandler, ConnectedSocket, DatagramHandler, DatagramSocket
 from ice_tcp.net.listeners import Listener, ListenerHandler
 from ice_tcp.net.sockets import (
     NetworkError,
+    SocketAddress,
     bind_connector,
     bind_listener,
     bind_udp,
@@ -29,6 +33,9 @@ from ice_tcp.net.sockets import (
 )
 from ice_tcp.net.streams import Connection, P, PeerConnection, StreamHandler
 from ice_tcp.net.tls import SecureConnection, TlsLayer, tls_context
+
+if TYPE_CHECKING:
+    from ice_tcp.net.dtls import DtlsHandler, DtlsSocket
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +54,36 @@ class Network:
         self, host: str, remote: TransportAddress, ports: PortRange | None, handler: ConnectedHandler
     ) -> ConnectedSocket:
         """Bind a UDP socket that talks to ``remote`` only. Raises NetworkError."""
+        with self._towards(host, remote, ports) as (sock, address):
+            return ConnectedSocket(self.loop, sock, host, address, self.send_limit, handler)
+
+    def connect_dtls(
+        self,
+        host: str,
+        remote: TransportAddress,
+        timeout: float,
+        handler: DtlsHandler,
+        *,
+        ports: PortRange | None = None,
+        tls: TlsOptions,
+    ) -> DtlsSocket:
+        """As `connect_udp`, with DTLS; the handler hears how the handshake went. Raises NetworkError."""
+        try:
+            from ice_tcp.net.dtls import DtlsSocket
+        except ImportError:
+            raise NetworkError(Failure.TLS, "DTLS needs the extra: pip install 'ice-tcp[dtls]'") from None
+        with self._towards(host, remote, ports) as (sock, address):
+            return DtlsSocket(self.loop, sock, host, address, self.send_limit, handler, tls=tls, timeout=timeout)
+
+    @contextmanager
+    def _towards(
+        self, host: str, remote: TransportAddress, ports: PortRange | None
+    ) -> Iterator[tuple[socket.socket, SocketAddress]]:
+        """A UDP socket and the address to connect it to; closed if that fails, with NetworkError."""
         check_families(host, remote)
         sock = bind_udp(host, ports, self.rng)
         try:
-            address = socket_address(remote, scope_of(sock))
-            return ConnectedSocket(self.loop, sock, host, address, self.send_limit, handler)
+            yield sock, socket_address(remote, scope_of(sock))
         except OSError as error:
             sock.close()
             raise NetworkError(failure_of(error.errno)) from None

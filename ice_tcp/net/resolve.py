@@ -23,7 +23,12 @@ RECORDS_TIMEOUT = 2.0
 
 _MAX_NAPTR = 5
 """Names that NAPTR records lead through (RFC 3958 s2.2.3 wants it bounded)."""
-_PROTOCOLS = {LegTransport.UDP: "udp", LegTransport.TCP: "tcp", LegTransport.TLS: "tcp"}
+_PROTOCOLS = {
+    LegTransport.UDP: "udp",
+    LegTransport.TCP: "tcp",
+    LegTransport.TLS: "tcp",
+    LegTransport.DTLS: "udp",
+}
 
 AddressLookup: TypeAlias = Callable[[str], Awaitable[list[str]]]
 """Finds the IP addresses of a name, best first. Raises OSError, UnicodeError, or ResolveError."""
@@ -99,9 +104,9 @@ def _system_dns() -> DnsResolver:
 
 
 def _transports(uri: ServerUri) -> list[LegTransport]:
-    """RFC 5928 s3, table 1; RFC 7064 URIs leave it open."""
+    """RFC 5928 s3, table 1, with RFC 7350 s4.6.2; RFC 7064 URIs leave it open."""
     if uri.scheme.secure:
-        return [LegTransport.TLS]
+        return [LegTransport.DTLS if uri.transport is Transport.UDP else LegTransport.TLS]
     if uri.transport is None:
         return [LegTransport.UDP, LegTransport.TCP]
     return [LegTransport.UDP if uri.transport is Transport.UDP else LegTransport.TCP]
