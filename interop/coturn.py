@@ -34,8 +34,8 @@ class Coturn:
 
     ``hosts`` are where it listens and relays, the first of each family for relays; two IPv4 hosts make an RFC 5780
     server. ``users`` (name -> password) have long-term credentials; with ``secret`` there are only short-lived ones.
-    ``certificate`` is a pair of PEM files, and opens ``tls_address``. ``extra`` are further lines of turnserver.conf,
-    which win over ours. Peers on loopback are allowed unless ``loopback_peers`` is False.
+    ``certificate`` is a pair of PEM files, and opens ``tls_address`` for TLS and DTLS. ``extra`` are further lines of
+    turnserver.conf, which win over ours. Peers on loopback are allowed unless ``loopback_peers`` is False.
     """
 
     def __init__(
@@ -136,7 +136,6 @@ class Coturn:
             f"realm={self.realm}",
             *(f"user={name}:{password}" for name, password in self.users.items()),
             "fingerprint",
-            "no-dtls",
             "no-cli",
             "cli-password=unused",  # without it allow-loopback-peers refuses to start
             f"pidfile={self._directory / 'turnserver.pid'}",
@@ -144,7 +143,7 @@ class Coturn:
         ]
         lines += ["use-auth-secret", f"static-auth-secret={secret}"] if secret is not None else ["lt-cred-mech"]
         if certificate is None:
-            lines.append("no-tls")
+            lines += ["no-tls", "no-dtls"]
         else:
             lines += [f"cert={certificate[0]}", f"pkey={certificate[1]}", f"tls-listening-port={self.tls_port}"]
         if loopback_peers:

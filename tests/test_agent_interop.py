@@ -40,7 +40,7 @@ pytestmark = pytest.mark.interop
 Entry: TypeAlias = dict[str, Any]
 PATIENCE = 30.0
 """Seconds until a test that waits in vain fails."""
-UDP, TCP, TLS = LegTransport.UDP, LegTransport.TCP, LegTransport.TLS
+UDP, TCP, TLS, DTLS = LegTransport
 RELAY_ONLY: dict[str, Any] = {"candidate_types": ["relay"]}
 
 
@@ -50,11 +50,11 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def turn(coturn: Coturn, leg: LegTransport = UDP, **changes: Any) -> Entry:
-    """A server of a policy: this coturn as a TURN server, by UDP, TCP or TLS."""
+    """A server of a policy: this coturn as a TURN server."""
     host = f"[{coturn.host}]" if ":" in coturn.host else coturn.host
     entry: Entry = {"url": f"turn:{host}:{coturn.port}?transport={leg}", "username": "user", "password": "pass"}
-    if leg is TLS:
-        entry |= {"url": f"turns:{host}:{coturn.tls_port}"}
+    if leg.secure:
+        entry |= {"url": f"turns:{host}:{coturn.tls_port}?transport={'tcp' if leg is TLS else 'udp'}"}
     return entry | changes
 
 
@@ -117,13 +117,13 @@ async def talk(alice: Agent, bob: Agent, count: int = 20) -> None:
 # Every way to it
 
 
-@pytest.mark.parametrize("leg", [UDP, TCP, TLS])
+@pytest.mark.parametrize("leg", LegTransport)
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 def test_data_is_relayed_by_every_leg_in_both_families(
     leg: LegTransport, host: str, tmp_path: Path, certificate: tuple[Path, Path]
 ) -> None:
     async def scenario(coturn: Coturn) -> None:
-        tls = {"tls": {"ca_file": str(certificate[0]), "server_name": "localhost"}} if leg is TLS else {}
+        tls = {"tls": {"ca_file": str(certificate[0]), "server_name": "localhost"}} if leg.secure else {}
         families = {"address_families": ["ipv6" if ":" in host else "ipv4"]}
         followed = policy(turn(coturn, leg, **tls), transports=["udp"], **RELAY_ONLY, **families)
         async with connected(followed) as (alice, bob):
@@ -191,7 +191,7 @@ def test_tcp_is_relayed_both_ways(
     """Active: the server connects to the peer's listener. Passive: the peer connects to the relay."""
 
     async def scenario(coturn: Coturn) -> None:
-        tls = {"tls": {"ca_file": str(certificate[0]), "server_name": "localhost"}} if leg is TLS else {}
+        tls = {"tls": {"ca_file": str(certificate[0]), "server_name": "localhost"}} if leg.secure else {}
         theirs = "passive" if ours is TcpType.ACTIVE else "active"
         relayed = policy(turn(coturn, leg, **tls), transports=["tcp"], tcp_types=[ours.value], **RELAY_ONLY)
         direct = policy(transports=["tcp"], tcp_types=[theirs])
@@ -248,7 +248,7 @@ def test_where_no_tcp_is_relayed_udp_is(tmp_path: Path) -> None:
 # QUIC through the relay
 
 
-@pytest.mark.parametrize("leg", [UDP, TLS])
+@pytest.mark.parametrize("leg", [UDP, TLS, DTLS])
 def test_a_file_goes_through_the_relay_by_quic(
     leg: LegTransport, tmp_path: Path, certificate: tuple[Path, Path]
 ) -> None:
@@ -265,7 +265,7 @@ def test_a_file_goes_through_the_relay_by_quic(
     sinks: list[Sink] = []
 
     async def scenario(coturn: Coturn) -> None:
-        tls = {"tls": {"ca_file": str(certificate[0]), "server_name": "localhost"}} if leg is TLS else {}
+        tls = {"tls": {"ca_file": str(certificate[0]), "server_name": "localhost"}} if leg.secure else {}
         async with connected(policy(turn(coturn, leg, **tls), transports=["udp"], **RELAY_ONLY)) as (alice, bob):
             ours, theirs = Certificate.generate(), Certificate.generate()
             client, server = await asyncio.gather(

@@ -195,7 +195,8 @@ async def session(**limits: int) -> AsyncIterator[Session]:
     try:
         yield opened
     finally:
-        opened.core.answers["close"] = lambda: [Close(each) for each in (UDP, LISTENER, STREAM, ACCEPTED)]
+        legs = opened.core.answers.pop("close", list)
+        opened.core.answers["close"] = lambda: [*legs(), *(Close(each) for each in (UDP, LISTENER, STREAM, ACCEPTED))]
         await opened.driver.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Protocol
 
@@ -23,6 +24,7 @@ MAX_RECORD_BYTES = 2**14
 _DTLS_1_2 = 0xFEFD
 _HANDSHAKE_MTU = 1200
 _READ_BYTES = 65536
+_RECORD_HEADER_BYTES = 13  # RFC 6347 s4.1
 _CERTIFICATE_PROBLEMS = {
     9: "certificate is not yet valid",
     10: "certificate has expired",
@@ -148,7 +150,8 @@ class DtlsSocket(ConnectedSocket):
     def _speak(self) -> None:
         """Send what OpenSSL has to say by itself."""
         with suppress(SSL.WantReadError):
-            super().send(self._tls.bio_read(_READ_BYTES), self.remote)
+            for datagram in datagrams_of(self._tls.bio_read(_READ_BYTES)):
+                super().send(datagram, self.remote)
 
     # ConnectedHandler, of the socket beneath
 
@@ -219,6 +222,18 @@ class DtlsSocket(ConnectedSocket):
         self._deadline.cancel()
         if self._retransmission is not None:
             self._retransmission.cancel()
+
+
+def datagrams_of(flight: bytes) -> Iterator[bytes]:
+    """The records of a flight, which OpenSSL gives in one piece, as many in a datagram as fit (RFC 6347 s4.2.3)."""
+    begin = end = 0
+    while end < len(flight):
+        length = _RECORD_HEADER_BYTES + int.from_bytes(flight[end + 11 : end + _RECORD_HEADER_BYTES], "big")
+        if begin < end and end + length - begin > _HANDSHAKE_MTU:
+            yield flight[begin:end]
+            begin = end
+        end += length
+    yield flight[begin:]
 
 
 def _is_ip_address(name: str) -> bool:
