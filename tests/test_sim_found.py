@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from candidates.candidate import TcpType, Transport
+from candidates.policy.servers import Scheme
 from ice_tcp.core.events import Role
 from tests.sim.application import Behaviour
 from tests.sim.nat import (
@@ -20,6 +21,7 @@ from tests.sim.nat import (
 from tests.sim.network import Link
 from tests.sim.run import run_scenario
 from tests.sim.scenario import Fault, Place, Scenario, Side
+from tests.sim.serverkinds import Ask, ServerKind
 from tests.sim.shell import Manners
 from tests.sim.signaling import Latency
 
@@ -169,6 +171,67 @@ FOUND = {
         link=Link(delay=0.04),
         fault=Fault.RESTART,
         fault_side=1,
+        load=3.0,
+    ),
+    "a relay is not nominated while the peer may yet connect to a passive candidate": Scenario(
+        seed=1007610,
+        sides=(
+            Side(
+                role=Role.CONTROLLED,
+                places=(Place(),),
+                transports=(Transport.TCP,),
+                tcp_types=(TcpType.ACTIVE,),
+                proposed_pacing=0.05,
+            ),
+            Side(
+                role=Role.CONTROLLING,
+                places=(Place(), Place(isolated=True)),
+                transports=(Transport.TCP,),
+                ghost=True,
+                asks=(Ask("s1", Scheme.TURNS, Transport.TCP, port=443), Ask("s1")),
+            ),
+        ),
+        nats={},
+        link=Link(delay=0.0005),
+        servers={"s1": ServerKind(secure_port=443, delay=0.002)},
+        components=2,
+        load=3.0,
+    ),
+    "an answer to a restart that has failed does not begin it anew": Scenario(
+        seed=0,
+        sides=(
+            Side(
+                role=Role.CONTROLLING,
+                places=(Place(nats=("nat-a",)),),
+                transports=(Transport.TCP,),
+                asks=(
+                    Ask("s3"),
+                    Ask("s1", transport=Transport.TCP),
+                    Ask("s3", Scheme.TURNS, Transport.TCP, port=443),
+                ),
+                latency=Latency(restart=33.0),
+            ),
+            Side(
+                role=Role.CONTROLLING,
+                places=(Place(),),
+                transports=(Transport.TCP,),
+                asks=(
+                    Ask("s2", transport=Transport.TCP),
+                    Ask("s3"),
+                    Ask("s3", Scheme.TURNS, Transport.TCP, port=443),
+                ),
+                relay_only=True,
+                latency=Latency(restart=33.0),
+            ),
+        ),
+        nats={"nat-a": NOT_PRESERVING},
+        link=Link(delay=0.025),
+        servers={
+            "s1": ServerKind(families=(4, 6), delay=0.05),
+            "s2": ServerKind(families=(4, 6), twofold=True, secure_port=443, udp_relay=False, delay=0.05),
+            "s3": ServerKind(families=(4, 6), twofold=True, secure_port=443, delay=0.002),
+        },
+        fault=Fault.ADDRESS_GONE,
         load=3.0,
     ),
 }

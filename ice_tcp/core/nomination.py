@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from candidates.candidate import CandidateType, Transport
+from candidates.candidate import CandidateType, TcpType, Transport
+from candidates.pairing import refusal
 from ice_tcp.core.context import Context
 from ice_tcp.core.events import PairState
 from ice_tcp.core.generation import Generation
@@ -150,9 +151,20 @@ class Nomination:
             return False
         if not (self._generation.remote_done and self._generation.gathered):
             return True
-        return any(
+        return (best.is_relayed and self._peer_may_connect(best.component)) or any(
             pair.alive and pair.priority > best.priority and not _is_same_path(pair, best)
             for pair in self._pairs(best.component)
+        )
+
+    def _peer_may_connect(self, component: int) -> bool:
+        """Whether it has a pair of one of its active candidates and a passive one of ours: of these we have none."""
+        return any(
+            local.candidate.component == component
+            and local.candidate.tcptype is TcpType.PASSIVE
+            and CandidateType.RELAY not in (local.candidate.type, remote.type)
+            and refusal(remote, local.candidate) is None
+            for local in self._generation.local_candidates
+            for remote in self._generation.remote_candidates.values()
         )
 
     def _nominate(self, pair: Pair, now: float) -> None:

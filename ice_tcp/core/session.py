@@ -177,7 +177,7 @@ class Session:
 
     def begin_checks(self, now: float) -> None:
         generation = self.current
-        if generation.unchecked:
+        if generation.unchecked or generation.failed:  # what failed is left by a restart only
             return
         self.usage.begin()
         if self._patience is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from candidates.candidate import CandidateType, TcpType
+from candidates.parameters import IceParameters
 from ice_tcp import stun
 from ice_tcp.core.commands import Failure, LegTransport, RelayPath, UdpPath, Use
 from ice_tcp.core.events import AgentState, GatheringDone, PathSelected, RelayLost, Restarted, Role, StateChanged
@@ -321,6 +322,10 @@ def test_a_peer_that_does_not_answer_the_restart_ends_the_session_after_patience
     world.run(patience - 0.1)
     assert one.state is AgentState.CHECKING
     world.run(0.2)
+    assert states(one)[-1] == (AgentState.FAILED, Verdict.RELAY_LOST)
+    late = IceParameters("late", "p" * 22, ("trickle",))
+    one.do(lambda now: one.agent.set_remote_parameters(late, now))
+    world.run(60)
     assert states(one)[-1] == (AgentState.FAILED, Verdict.RELAY_LOST)
 
 
