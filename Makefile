@@ -39,8 +39,9 @@ docs: $(READY)  ## Render the documents that are made from code: the policy refe
 bench: $(READY)  ## Measure against aioice and a bare asyncio protocol; fails below the floors
 	$(BIN)/python -m interop.bench --json bench.json $(ARGS)
 
-conformance: $(READY)  ## Test our agent and aioice against the RFCs; in real time: make conformance ARGS=--slow
-	@$(BIN)/ice-tcp conformance --target ice-tcp --target aioice $(ARGS)
+conformance: $(READY)  ## Test our agent, its drop-in and aioice against the RFCs; in real time: make conformance ARGS=--slow
+	@$(BIN)/ice-tcp conformance --target ice-tcp --target ice-tcp-aioice --target aioice \
+		--require ice-tcp --require ice-tcp-aioice $(ARGS)
 
 sim: $(READY)  ## Run the simulator over many seeds: make sim SEEDS=50000
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) $(ARGS)

@@ -64,7 +64,7 @@ def test_a_should_does_not_fail_the_run() -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("--target", "nobody"), "'nobody' is none of ice-tcp, aioice, libnice, nor pipe:COMMAND"),
+        (("--target", "nobody"), "'nobody' is none of ice-tcp, ice-tcp-aioice, aioice, libnice, nor pipe:COMMAND"),
         (("--target", "nowhere:Nothing"), "cannot be tested"),
         (("--section", "1234"), "no case is selected"),
         (("--require", "aioice"), "not among the targets"),
@@ -89,3 +89,10 @@ def test_everything_is_written(tmp_path: Path) -> None:
 def test_json_can_be_all_that_is_printed() -> None:
     result = invoke("--case", ONE, "--json", "-")
     assert list(json.loads(result.stdout)["targets"]) == ["ice-tcp"]
+
+
+def test_the_drop_in_for_aioice_is_a_target_with_tcp() -> None:
+    arguments = ("--target", "ice-tcp-aioice", "--require", "ice-tcp-aioice")
+    result = invoke(*arguments, "--case", ONE, "--case", "6544-7.2-passive-accepts")
+    assert result.exit_code == 0, result.output
+    assert "2 passed" in result.output

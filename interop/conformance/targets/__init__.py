@@ -1,7 +1,4 @@
-"""The targets that ship, by name. Each is imported when it is asked for, and with it what it needs.
-
-The drop-in for aioice, once there is one, is a line of the table and an adapter like that of aioice.
-"""
+"""The targets that ship, by name. Each is imported when it is asked for, and with it what it needs."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from interop.conformance.target import Target, TargetError
 OURS: Final = "ice-tcp"
 SHIPPED: Final = {
     OURS: "interop.conformance.targets.ice_tcp_agent:IceTcpTarget",
+    "ice-tcp-aioice": "interop.conformance.targets.aioice_connection:DropInTarget",
     "aioice": "interop.conformance.targets.aioice_connection:AioiceTarget",
     "libnice": "interop.conformance.targets.libnice:LibniceTarget",
 }

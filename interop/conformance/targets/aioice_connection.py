@@ -1,16 +1,20 @@
-"""aioice as a target: an ICE agent for Python over UDP, and the reference that aiortc uses."""
+"""aioice as a target: an ICE agent for Python over UDP, and the reference that aiortc uses. And the drop-in for it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping
 from importlib.metadata import version
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aioice
 import aioice.ice
 
+from candidates.sdp import format_candidate
+from ice_tcp import load_policy
+from ice_tcp.compat.aioice import Connection
 from interop.conformance.target import Capability, Description, Setup, TargetAgent, TargetError
+from interop.conformance.targets.ice_tcp_agent import IceTcpTarget, policy_of
 
 T = TypeVar("T")
 
@@ -38,17 +42,44 @@ class AioiceTarget:
         pass
 
 
+class DropInTarget:
+    """``ice_tcp.compat.aioice.Connection``: aioice's interface on our agent."""
+
+    name = "ice-tcp-aioice"
+    version = version("ice-tcp")
+    capabilities = AioiceTarget.capabilities | {
+        Capability.TCP_ACTIVE,
+        Capability.TCP_PASSIVE,
+        Capability.TCP_SO,
+        Capability.TCP_KINDS,
+        Capability.SCALED,
+    }
+    deviations: Mapping[str, str] = IceTcpTarget.deviations
+
+    async def create(self, setup: Setup) -> TargetAgent:
+        return DropInAgent(setup)
+
+    async def close(self) -> None:
+        pass
+
+
 class AioiceAgent:
     """See `interop.conformance.target.TargetAgent`."""
 
     def __init__(self, setup: Setup) -> None:
         self._host = setup.host
-        self._connection = aioice.Connection(ice_controlling=setup.controlling, components=setup.components)
+        self._connection = self._connect_as(setup)
         self._inboxes: dict[int, asyncio.Queue[bytes]] = {n: asyncio.Queue() for n in range(1, setup.components + 1)}
 
-    async def gather(self) -> Description:
-        # It leaves out loopback addresses by itself. It asks for them before it waits for anything.
+    def _connect_as(self, setup: Setup) -> Any:
+        return aioice.Connection(ice_controlling=setup.controlling, components=setup.components)
+
+    def _open_loopback(self) -> None:
+        """It leaves out loopback addresses by itself. It asks for them before it waits for anything."""
         aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: [self._host]  # noqa: ARG005 - its caller names them
+
+    async def gather(self) -> Description:
+        self._open_loopback()
         await self._connection.gather_candidates()
         candidates = tuple(f"candidate:{each.to_sdp()}" for each in self._connection.local_candidates)
         return Description(self._connection.local_username, self._connection.local_password, candidates=candidates)
@@ -96,6 +127,21 @@ class AioiceAgent:
 
     async def close(self) -> None:
         await self._connection.close()
+
+
+class DropInAgent(AioiceAgent):
+    """The same calls, answered by our agent."""
+
+    def _connect_as(self, setup: Setup) -> Any:
+        policy = load_policy(policy_of(setup), environ={}, read_file=lambda _: "")
+        return Connection(ice_controlling=setup.controlling, components=setup.components, policy=policy)
+
+    def _open_loopback(self) -> None:
+        """The policy does."""
+
+    async def selected_pair(self, component: int) -> tuple[str, str] | None:
+        selected = self._connection.selected_path(component)
+        return None if selected is None else (format_candidate(selected.local), format_candidate(selected.remote))
 
 
 async def _told(doing: Awaitable[T]) -> T:

@@ -44,29 +44,33 @@ class IceTcpTarget:
         return IceTcpAgent(setup, self.policy(setup))
 
     def policy(self, setup: Setup) -> str:
-        """The policy file of an agent: it gathers what the setup asks for, with scaled timers."""
-        tcp_types = [kind.removeprefix("tcp-") for kind in setup.kinds if kind is not CandidateKind.UDP]
-        transports = (["udp"] if CandidateKind.UDP in setup.kinds else []) + (["tcp"] if tcp_types else [])
-        scale = setup.scale
-        return f"""
-            address_families: [{"ipv6" if ":" in setup.host else "ipv4"}]
-            interfaces: {{include: ["lo*"], loopback: true}}
-            addresses: {{include: ["{setup.host}"]}}
-            transports: [{", ".join(transports)}]
-            {f"tcp_types: [{', '.join(tcp_types)}]" if tcp_types else ""}
-            lite: {str(setup.lite).lower()}
-            candidate_types: [{"host" if setup.lite else "host, srflx, prflx, relay"}]
-            timeouts:
-              tcp_check: {39.5 * scale}
-              idle: {10 * scale}
-              linger: {3 * scale}
-              patience: {39.5 * scale}
-              reopen: {30 * scale}
-            consent: {{interval: {5 * scale}, timeout: {30 * scale}}}
-        """
+        return policy_of(setup)
 
     async def close(self) -> None:
         pass
+
+
+def policy_of(setup: Setup) -> str:
+    """The policy file of an agent: it gathers what the setup asks for, with scaled timers."""
+    tcp_types = [kind.removeprefix("tcp-") for kind in setup.kinds if kind is not CandidateKind.UDP]
+    transports = (["udp"] if CandidateKind.UDP in setup.kinds else []) + (["tcp"] if tcp_types else [])
+    scale = setup.scale
+    return f"""
+        address_families: [{"ipv6" if ":" in setup.host else "ipv4"}]
+        interfaces: {{include: ["lo*"], loopback: true}}
+        addresses: {{include: ["{setup.host}"]}}
+        transports: [{", ".join(transports)}]
+        {f"tcp_types: [{', '.join(tcp_types)}]" if tcp_types else ""}
+        lite: {str(setup.lite).lower()}
+        candidate_types: [{"host" if setup.lite else "host, srflx, prflx, relay"}]
+        timeouts:
+          tcp_check: {39.5 * scale}
+          idle: {10 * scale}
+          linger: {3 * scale}
+          patience: {39.5 * scale}
+          reopen: {30 * scale}
+        consent: {{interval: {5 * scale}, timeout: {30 * scale}}}
+    """
 
 
 class IceTcpAgent:
