@@ -248,48 +248,74 @@ def test_where_no_tcp_is_relayed_udp_is(tmp_path: Path) -> None:
 # QUIC through the relay
 
 
+class Sink:
+    """Where a file arrives: only its checksum is kept. ``begun`` is set with the first part."""
+
+    def __init__(self) -> None:
+        self.hash = hashlib.sha256()
+        self.begun = asyncio.Event()
+
+    def write(self, data: bytes, /) -> None:
+        self.hash.update(data)
+        self.begun.set()
+
+
+async def transfer(alice: Agent, bob: Agent, size: int, sink: Sink) -> None:
+    """Send a file by QUIC; it is whole at the other end."""
+    offer = FileOffer("generated data", size)
+    ours, theirs = Certificate.generate(), Certificate.generate()
+    client, server = await asyncio.gather(
+        connect_quic(alice, is_client=True, certificate=ours, peer_fingerprint=theirs.fingerprint),
+        connect_quic(bob, is_client=False, certificate=theirs, peer_fingerprint=ours.fingerprint),
+    )
+
+    async def send() -> str:
+        reader, writer = await client.open_stream()
+        receipt = await send_file(reader, writer, GeneratedFile(offer.size, 7), offer)
+        writer.close()
+        return receipt.sha256_sent
+
+    async def receive() -> str:
+        reader, writer = await server.accept_stream()
+        receipt = await receive_file(reader, writer, lambda _: sink)
+        writer.close()
+        return receipt.sha256_received
+
+    async with client, server:
+        sent, received = await asyncio.gather(send(), receive())
+    assert sent == received == sink.hash.hexdigest()
+
+
 @pytest.mark.parametrize("leg", [UDP, TLS, DTLS])
 def test_a_file_goes_through_the_relay_by_quic(
     leg: LegTransport, tmp_path: Path, certificate: tuple[Path, Path]
 ) -> None:
-    offer = FileOffer("generated data", 4 << 20)
-
-    class Sink:
-        def __init__(self, _: FileOffer) -> None:
-            self.hash = hashlib.sha256()
-            sinks.append(self)
-
-        def write(self, data: bytes, /) -> None:
-            self.hash.update(data)
-
-    sinks: list[Sink] = []
-
     async def scenario(coturn: Coturn) -> None:
         tls = {"tls": {"ca_file": str(certificate[0]), "server_name": "localhost"}} if leg.secure else {}
         async with connected(policy(turn(coturn, leg, **tls), transports=["udp"], **RELAY_ONLY)) as (alice, bob):
-            ours, theirs = Certificate.generate(), Certificate.generate()
-            client, server = await asyncio.gather(
-                connect_quic(alice, is_client=True, certificate=ours, peer_fingerprint=theirs.fingerprint),
-                connect_quic(bob, is_client=False, certificate=theirs, peer_fingerprint=ours.fingerprint),
-            )
-            async with client, server:
-
-                async def send() -> str:
-                    reader, writer = await client.open_stream()
-                    receipt = await send_file(reader, writer, GeneratedFile(offer.size, 7), offer)
-                    writer.close()
-                    return receipt.sha256_sent
-
-                async def receive() -> str:
-                    reader, writer = await server.accept_stream()
-                    receipt = await receive_file(reader, writer, Sink)
-                    writer.close()
-                    return receipt.sha256_received
-
-                sent, received = await asyncio.gather(send(), receive())
-            assert sent == received == sinks[0].hash.hexdigest()
+            await transfer(alice, bob, 4 << 20, Sink())
 
     with Coturn(tmp_path, certificate=certificate) as coturn:
+        asyncio.run(scenario(coturn))
+
+
+def test_a_file_survives_the_death_of_its_relay(tmp_path: Path) -> None:
+    """The server is killed and started again in the middle of a transfer, and nothing of the file is lost."""
+
+    async def scenario(coturn: Coturn) -> None:
+        async with connected(policy(turn(coturn), transports=["udp"], **RELAY_ONLY)) as (alice, bob):
+            lost = [asyncio.create_task(next_of(agent, RelayLost)) for agent in (alice, bob)]
+            sink = Sink()
+            sending = asyncio.create_task(transfer(alice, bob, 64 << 20, sink))
+            await sink.begun.wait()
+            coturn.kill()
+            await asyncio.gather(*lost)
+            assert not sending.done()
+            coturn.start()
+            await again(alice, bob)
+            await sending
+
+    with Coturn(tmp_path) as coturn:
         asyncio.run(scenario(coturn))
 
 
