@@ -252,6 +252,8 @@ def test_a_run_leaves_nothing(run: Run, tmp_path: Path) -> None:
 
 
 def lab(*arguments: str) -> subprocess.Popen[bytes]:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a job of the background, whose children inherit it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(  # noqa: S603 - our own program
         [sys.executable, "-m", "interop", "lab", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
