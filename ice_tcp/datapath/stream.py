@@ -91,10 +91,10 @@ class StreamPath(FrameQueue):
         None, and nothing done, if the first ``size`` bytes of ``buffer`` are anything else.
         """
         length = size - HEADER_BYTES
-        if length < 1 or (buffer[0] << 8 | buffer[1]) != length or not self.admitted or self._splitter.unfinished:
+        if (buffer[0] << 8 | buffer[1]) != length or not self.admitted or self._splitter.unfinished or not self._started:
             return None
-        packet = bytes(buffer[HEADER_BYTES:size])
-        if packet[4:8] == COOKIE or not self._started:
+        packet = buffer[HEADER_BYTES:size].tobytes()
+        if not packet or packet[4:8] == COOKIE:
             return None
         traffic = self.traffic
         traffic.packets_received += 1
@@ -161,12 +161,15 @@ class StreamPath(FrameQueue):
         Raises ValueError for more than MAX_FRAME_BYTES.
         """
         size = len(data)
-        if size > MAX_FRAME_BYTES:
-            raise _too_long(data)
+        if size != self._size:
+            if size > MAX_FRAME_BYTES:
+                raise _too_long(data)
+            self._size = size
+            self._header = size.to_bytes(HEADER_BYTES, "big")
         traffic = self.traffic
         traffic.packets_sent += 1
         traffic.bytes_sent += size
-        return size.to_bytes(2, "big") + data
+        return self._header + data
 
 
 def stream_chunks(data: bytes) -> Iterator[memoryview]:

@@ -129,7 +129,7 @@ class Inbox:
             raise self._end()
         if self._reader is not None and not self._reader.done():
             raise RuntimeError("another recv() waits on this component already")
-        self._reader = self._loop.create_future()
+        self._reader = asyncio.Future(loop=self._loop)  # as loop.create_future(), which would be a call more
         return self._reader
 
     def give_back(self, arrival: asyncio.Future[bytes | None]) -> None:

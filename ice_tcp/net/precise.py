@@ -23,8 +23,8 @@ _TFD_TIMER_ABSTIME: Final = 1
 _TFD_NONBLOCK_CLOEXEC: Final = os.O_NONBLOCK | os.O_CLOEXEC
 
 
-_WAKE_LATENCY: Final = 50e-6
-"""Seconds from the expiry of a timerfd until Python runs: asked for earlier by this, and what is left is waited out."""
+_LONGEST_WAIT: Final = 200e-6
+"""Seconds that are waited out at most: a timerfd is asked for earlier by what it took lately until Python ran."""
 
 
 class _TimeSpec(ctypes.Structure):
@@ -62,6 +62,8 @@ class PreciseTimers:
         self._order = count()
         self._cancelled = 0  # of those in the heap
         self._fd: int | None = None
+        self._armed_for: float | None = None
+        self._latency = _LONGEST_WAIT / 4  # from the expiry of the timerfd until Python runs, as it was lately
         self._libc = ctypes.CDLL(None, use_errno=True)
 
     def call_at(self, at: float, callback: Callable[[], None]) -> PreciseTimer:
@@ -90,8 +92,8 @@ class PreciseTimers:
                 self._pending.clear()
                 raise OSError(ctypes.get_errno(), "timerfd_create")
             self._loop.add_reader(self._fd, self._fire)
-        # An instant of zero would disarm it.
-        nanoseconds = max(1, round((self._pending[0][0] - _WAKE_LATENCY) * 1e9))
+        self._armed_for = self._pending[0][0] - self._latency
+        nanoseconds = max(1, round(self._armed_for * 1e9))  # zero would disarm it
         spec = _TimerSpec(_TimeSpec(0, 0), _TimeSpec(*divmod(nanoseconds, 10**9)))
         self._libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(spec), None)
 
@@ -100,8 +102,9 @@ class PreciseTimers:
         with suppress(BlockingIOError):  # armed anew since it became readable
             os.read(self._fd, 8)
         now = time.monotonic()
+        self._learn(now)
         due = self._pending[0][0] if self._pending else now
-        while now < due <= now + _WAKE_LATENCY:
+        while now < due <= now + _LONGEST_WAIT:
             now = time.monotonic()
         try:
             while self._pending and self._pending[0][0] <= now:
@@ -114,11 +117,17 @@ class PreciseTimers:
         finally:  # the others' time comes, too, if one of them raises
             self._close_or_arm()
 
+    def _learn(self, now: float) -> None:
+        late = now - (self._armed_for or now)
+        if 0 < late < _LONGEST_WAIT:  # else the loop had other work, or the instant had passed before it was set
+            self._latency += (late - self._latency) / 4
+        self._armed_for = None
+
     def _close_or_arm(self) -> None:
-        if self._pending:
-            self._arm()
-        else:
+        if not self._pending:
             self._close()
+        elif self._armed_for is None:  # else a callback has set a timer
+            self._arm()
 
     def _close(self) -> None:
         if self._fd is not None:
