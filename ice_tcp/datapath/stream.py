@@ -91,7 +91,12 @@ class StreamPath(FrameQueue):
         None, and nothing done, if the first ``size`` bytes of ``buffer`` are anything else.
         """
         length = size - HEADER_BYTES
-        if (buffer[0] << 8 | buffer[1]) != length or not self.admitted or self._splitter.unfinished or not self._started:
+        if (
+            (buffer[0] << 8 | buffer[1]) != length
+            or not self.admitted
+            or self._splitter.unfinished
+            or not self._started
+        ):
             return None
         packet = buffer[HEADER_BYTES:size].tobytes()
         if not packet or packet[4:8] == COOKIE:

@@ -114,14 +114,14 @@ def _one_way(name: str, subject: str, peer: str, floor: float, **options: int) -
 def _relayed(transport: str) -> Figure:
     return Figure(
         f"relayed-{transport}-1200",
-        f"1200 B one way through a relay of one coturn, reached by {transport.upper()}, window 32, nothing lost, "
+        f"1200 B one way through a relay of one coturn, reached by {transport.upper()}, window 48, nothing lost, "
         "against aioice",
         "messages/s",
         "one_way",
         "ice-tcp/udp",
         Ratio("aioice", 2.0),
         # coturn's buffers lose packets when 64 are in flight.
-        options={"size": 1200, "count": 40_000, "window": 32},
+        options={"size": 1200, "count": 40_000, "window": 48},
         quick={"count": 8000},
         better=Better.HIGHER,
         relayed_by=transport,
