@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sys import intern
+
 from candidates.candidate import CandidateType, TcpType, Transport
 
 
@@ -28,4 +30,4 @@ class Foundations:
         active dial would keep the simultaneous-open pairs frozen.
         """
         properties = (type, base_host, transport, tcptype, server)
-        return self._assigned.setdefault(properties, str(len(self._assigned) + 1))
+        return self._assigned.setdefault(properties, intern(str(len(self._assigned) + 1)))

@@ -186,6 +186,14 @@ class PairList(Generic[PairT]):
         del self._by_key[item.key]
         del self._ascending[next(index for index, kept in enumerate(self._ascending) if kept is item)]
 
+    def remove_where(self, unwanted: Callable[[PairT], bool]) -> list[PairT]:
+        """Take out and return pairs, the highest priority first, with the memory that they took."""
+        removed = [item for item in self if unwanted(item)]
+        gone = set(map(id, removed))
+        self._ascending = [item for item in self._ascending if id(item) not in gone]
+        self._by_key = {item.key: item for item in self._ascending}
+        return removed
+
     def reprioritise(self) -> None:
         """Restore the order after priorities have changed, as with a switch of roles (RFC 8445 s7.3.1.1)."""
         self._ascending.sort(key=_priority_of)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from sys import intern
 from typing import Final
 
 from candidates.candidate import (
@@ -72,7 +73,7 @@ def parse_candidate(text: str) -> Candidate:
     known, extensions = _extensions(tokens[len(_LEADING_FIELDS) :])
     address = _address(host, port, ("address", "port"))
     return Candidate(
-        foundation=foundation,
+        foundation=intern(foundation),  # many agents and candidates share a few
         component=_number("component", component),
         transport=transport,
         priority=_number("priority", priority),

@@ -295,12 +295,7 @@ class Agent:
         except KeyError:
             raise self._no_component(component) from None
         while not inbox.messages:
-            arrival = inbox.arrival()
-            try:
-                message = await arrival
-            except asyncio.CancelledError:
-                inbox.give_back(arrival)
-                raise
+            message = await inbox.arrival()
             if message is not None:
                 return message
         return inbox.take()

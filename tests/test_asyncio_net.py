@@ -201,6 +201,51 @@ class TestDatagrams:
 
         run(main())
 
+    def test_only_lone_messages_run_the_application_at_once(self) -> None:
+        async def main() -> None:
+            handler, at_once = Datagrams(), asyncio.Queue[bytes]()
+
+            def deliver(data: bytes, source: SocketAddress) -> bool:
+                at_once.put_nowait(data)
+                return True
+
+            with bind_udp(HOST, None) as peer, closing(network().open_udp(HOST, None, handler)) as sock:
+                sock.deliver_one = deliver
+                peer.connect((HOST, sock.address.port))
+                peer.send(b"nobody knows yet that it is alone")
+                await handler.received.get()
+                peer.send(b"alone again")
+                assert await at_once.get() == b"alone again"
+                for _ in range(2):  # the first is followed by too many to be alone, the others are
+                    for _ in range(4):
+                        sock.send_data(peer.getsockname(), TRAFFIC, b"burst")
+                    await asyncio.sleep(ONE_TURN)
+                peer.send(b"an answer to a burst")
+                assert await handler.received.get() == b"an answer to a burst"
+                assert at_once.empty()
+
+        run(main())
+
+    def test_a_socket_closed_by_whom_it_delivers_to(self) -> None:
+        async def main() -> None:
+            handler, closed = Datagrams(), asyncio.Event()
+            with bind_udp(HOST, None) as peer:
+                sock = network().open_udp(HOST, None, handler)
+
+                def deliver(data: bytes, source: SocketAddress) -> bool:
+                    sock.close()
+                    closed.set()
+                    return True
+
+                sock.deliver_one = deliver
+                peer.connect((HOST, sock.address.port))
+                peer.send(b"first")
+                await handler.received.get()
+                peer.send(b"last")
+                await closed.wait()
+
+        run(main())
+
     def test_empty_datagrams_do_not_vanish_in_a_batch(self) -> None:
         async def main() -> None:
             messages = [b"a", b"b", b"", b"c", b"", b"", b"d"]
@@ -631,6 +676,7 @@ class TestConnection:
             with plain_listener() as listener:
                 connection, handler, peer = await dialled(listener)
                 connection.pause_reading()
+                connection.deliver_one = within_a_callback_only
                 peer.send(frame(b"last words"))
                 reset(peer)
                 while connection.is_open:
@@ -678,6 +724,11 @@ async def read_packets(peer: socket.socket, until: Callable[[bytes], bool] | Non
             break
         packets += splitter.feed(chunk)
     return packets
+
+
+def within_a_callback_only(message: bytes) -> bool:
+    """A `Connection.deliver_one` that runs the task that reads, as no other task may do."""
+    raise AssertionError(f"{message!r} was delivered within the task that writes")
 
 
 def reset(peer: socket.socket) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 
 from candidates.pairing import PairList
@@ -40,7 +40,7 @@ class CheckList:
         self._perform = perform
         self._startable = startable
         self._pairs: PairList[Pair] = PairList(context.policy.limits.pairs, held=_held, spent=_spent)
-        self._triggered: deque[Pair] = deque()
+        self._triggered: list[Pair] = []  # a deque would be larger than all the rest
         self._active: Counter[tuple[str, str]] = Counter()
         self._succeeded: set[tuple[str, str]] = set()
         self._tick: Timer | None = None
@@ -110,7 +110,7 @@ class CheckList:
             return
         if pair.nominating:
             # It ends the work of the others that wait (docs/deviations.md).
-            self._triggered.appendleft(pair)
+            self._triggered.insert(0, pair)
         elif pair not in self._triggered:
             self._triggered.append(pair)
         self.wake(now)
@@ -159,10 +159,10 @@ class CheckList:
     def conclude(self, component: int, keep: Pair) -> list[Pair]:
         """Remove all other pairs of a component, which has its nominated pair (RFC 8445 s8.1.2)."""
         self.concluded.add(component)
-        removed = [pair for pair in self._pairs if pair.component == component and pair is not keep]
+        removed = self._pairs.remove_where(lambda pair: pair.component == component and pair is not keep)
         for pair in removed:
-            self._pairs.remove(pair)
             self._leave(pair, Verdict.SUPERSEDED)
+        self._active = Counter(pair.foundation for pair in self._pairs if pair.state in _ACTIVE)  # and no zeros
         return removed
 
     def clear(self) -> None:
@@ -217,7 +217,7 @@ class CheckList:
     def _choose(self) -> Pair | None:
         """Triggered first, then Waiting by priority; where nothing is Waiting, Frozen ones thaw (RFC 8445 s6.1.4.2)."""
         for _ in range(len(self._triggered)):
-            pair = self._triggered.popleft()
+            pair = self._triggered.pop(0)
             if self._due(pair):
                 if self._startable(pair):
                     return pair

@@ -68,6 +68,9 @@ class EarlyData:
 
 def told_apart(packets: list[bytes]) -> tuple[list[bytes], list[bytes]]:
     """STUN, and the rest."""
+    if len(packets) == 1:
+        packet = packets[0]
+        return (packets, []) if packet[4:8] == COOKIE and is_stun(packet) else ([], packets)
     for packet in packets:
         if packet[4:8] == COOKIE and is_stun(packet):
             return [each for each in packets if is_stun(each)], [each for each in packets if not is_stun(each)]

@@ -152,6 +152,7 @@ class DatagramLeg(Leg):
     def connect(self, network: Network, command: OpenLeg) -> None:
         """Raises NetworkError."""
         self.socket = network.connect_udp(command.host, command.remote, command.ports, self)
+        self.socket.deliver_one = self.deliver_one
         self.secured()
 
     def connect_securely(self, network: Network, command: OpenLeg, tls: TlsOptions) -> None:
@@ -174,6 +175,11 @@ class DatagramLeg(Leg):
             self.datagrams_received(data, source, 0)
         elif not self._inbox.offer_one(message):
             self._inbox.discarded += 1
+
+    def deliver_one(self, data: bytes, source: SocketAddress) -> bool:  # noqa: ARG002
+        reader = self._inbox.reader
+        message = self._path.receive_one(data) if reader.is_awaited else None
+        return message is not None and reader.deliver(message)
 
     def datagrams_received(self, data: bytes, source: SocketAddress, segment: int) -> None:  # noqa: ARG002
         messages, relayed = self._path.receive(data, segment)
@@ -241,7 +247,7 @@ class StreamLeg(Leg):
 
     def stream_connected(self, connection: Connection[StreamLegPath]) -> None:
         self._path.admitted = True
-        connection.deliver_one = self._inbox.offer_one
+        connection.deliver_one = self._inbox.reader.deliver
         self._driver.feed(self._driver.core.leg_opened, self.id, connection.local)
 
     def stream_received(self, connection: Connection[StreamLegPath], received: Received) -> None:  # noqa: ARG002

@@ -140,6 +140,10 @@ class DatagramPort:
         elif not self.component.inbox.offer_one(data):
             self.component.inbox.discarded += 1
 
+    def deliver_one(self, data: bytes, source: SocketAddress) -> bool:
+        reader = self.component.inbox.reader
+        return reader.is_awaited and self.path.receive_one(data, source) and reader.deliver(data)
+
     def datagrams_received(self, data: bytes, source: SocketAddress, segment: int) -> None:
         stun, messages = self.path.receive(data, source, segment)
         if messages:
@@ -272,7 +276,7 @@ class StreamPort:
     def admit(self) -> None:
         if self.connection is not None:
             if self._stream is None:
-                self.connection.deliver_one = self._component.inbox.offer_one
+                self.connection.deliver_one = self._component.inbox.reader.deliver
             early = self.connection.path.admit()
             if early:
                 self._deliver(self.connection, early)

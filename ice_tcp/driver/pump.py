@@ -267,6 +267,7 @@ class Driver:
         port = DatagramPort(self, command.socket, self.components[command.component], self._limits)
         try:
             port.socket = self._network.open_udp(command.host, command.ports, port)
+            port.socket.deliver_one = port.deliver_one
         except NetworkError as error:
             self.feed(self._core.socket_failed, command.socket, error.failure)
         else:

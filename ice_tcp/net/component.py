@@ -10,6 +10,7 @@ from typing import Protocol
 
 from ice_tcp.datapath import RelayedPeer, Traffic
 from ice_tcp.errors import NoPathError
+from ice_tcp.net.arrival import Arrival
 from ice_tcp.net.datagrams import DatagramSocket
 from ice_tcp.net.sockets import SocketAddress
 
@@ -69,7 +70,7 @@ class Inbox:
     (`is_overfull`); ``resume`` is called when half of ``limit`` is free again. What cannot be stopped is dropped.
     """
 
-    __slots__ = ("_bytes", "_end", "_limit", "_loop", "_low", "_reader", "_resume", "discarded", "messages")
+    __slots__ = ("_bytes", "_end", "_limit", "_low", "_resume", "discarded", "messages", "reader")
 
     def __init__(self, limit: int, resume: Callable[[], None]) -> None:
         self.messages: deque[bytes] = deque()
@@ -78,8 +79,8 @@ class Inbox:
         self._limit = limit
         self._low = limit // 2
         self._resume = resume
-        self._loop = asyncio.get_running_loop()
-        self._reader: asyncio.Future[bytes | None] | None = None
+        self.reader = Arrival(asyncio.get_running_loop())
+        """What `recv` awaits; while it does, a lone message may be delivered there, past `messages`."""
         self._end: Callable[[], Exception] | None = None
         self.discarded = 0
         """Datagrams that were dropped because the application did not read."""
@@ -96,7 +97,7 @@ class Inbox:
         """Keep messages for the application, and wake it."""
         self.messages += messages
         self._bytes += sum(map(len, messages)) + _MESSAGE_COST * len(messages)
-        self._wake()
+        self.reader.notify()
 
     def offer(self, messages: list[bytes]) -> None:
         """Keep messages unless too many wait."""
@@ -106,38 +107,24 @@ class Inbox:
             self.put(messages)
 
     def offer_one(self, message: bytes) -> bool:
-        """Keep a message and return True, unless too many wait; whoever waits for one gets it directly."""
-        reader = self._reader
-        if reader is not None:
-            self._reader = None
-            if not reader.done():
-                reader.set_result(message)
-                return True
+        """Keep a message and return True, unless too many wait."""
         if self._bytes >= self._limit:
             return False
         self.messages.append(message)
         self._bytes += len(message) + _MESSAGE_COST
+        self.reader.notify()
         return True
 
-    def arrival(self) -> asyncio.Future[bytes | None]:
+    def arrival(self) -> Arrival:
         """While there are no `messages`, await this: it gives the next one, or None if there are some now.
 
-        A reader that is cancelled must `give_back` it. Raises the error given to `end`; RuntimeError if someone else
-        waits already.
+        Raises the error given to `end`; RuntimeError if someone else waits already.
         """
         if self._end is not None:
             raise self._end()
-        if self._reader is not None and not self._reader.done():
+        if self.reader.is_awaited:
             raise RuntimeError("another recv() waits on this component already")
-        self._reader = asyncio.Future(loop=self._loop)  # as loop.create_future(), which would be a call more
-        return self._reader
-
-    def give_back(self, arrival: asyncio.Future[bytes | None]) -> None:
-        """Keep the message of an `arrival` that nobody took."""
-        message = arrival.result() if arrival.done() and not arrival.cancelled() else None
-        if message is not None:
-            self.messages.appendleft(message)
-            self._bytes += len(message) + _MESSAGE_COST
+        return self.reader
 
     def take(self) -> bytes:
         """Remove and return the oldest of `messages`."""
@@ -159,12 +146,7 @@ class Inbox:
         """Nothing more will come, and this is why; None: something may come again."""
         self._end = error
         if error is not None:
-            self._wake()
-
-    def _wake(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None and not reader.done():
-            reader.set_result(None)
+            self.reader.notify()
 
 
 class Outlet:

@@ -7,8 +7,9 @@ import errno
 import socket
 import sys
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from candidates.candidate import TransportAddress
 from ice_tcp.datapath import Traffic
@@ -34,6 +35,14 @@ _SEGMENT_BYTES = 65000
 _NO_SEGMENTATION = (errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP)
 
 _WOULD_BLOCK = (BlockingIOError, InterruptedError)
+
+
+DeliverOne: TypeAlias = Callable[[bytes, SocketAddress], bool]
+
+
+def refuse_one(data: bytes, source: SocketAddress) -> bool:  # noqa: ARG001 - stands for an application
+    """A `DatagramSocket.deliver_one` that has all datagrams come by ``datagram_received``."""
+    return False
 
 
 class DatagramHandler(Protocol):
@@ -69,6 +78,7 @@ class DatagramSocket:
         "_waiting_bytes",
         "address",
         "burst",
+        "deliver_one",
     )
 
     def __init__(
@@ -80,6 +90,12 @@ class DatagramSocket:
         self._send_limit = send_limit
         self._scope = scope_of(sock)
         self.address = TransportAddress(host, sock.getsockname()[1])
+        self.deliver_one: DeliverOne = refuse_one
+        """The short way of a lone message to the application; if it returns False, ``datagram_received`` is called.
+
+        It is the last thing done in a turn, and may close the socket. Where many come or go, what a turn of the loop
+        costs is shared by many, and it is better to take them together.
+        """
         self.burst = 0
         """Datagrams sent since the loop last had its turn, as far as we know."""
         self._joining = False
@@ -240,11 +256,11 @@ class DatagramSocket:
     def _read(self) -> None:
         if not self._joining:
             self.burst = 0
-        most = _READS_PER_WAKE
-        if self._quiet:
-            self._quiet -= 1
-            most = 1
+        handler = self._handler
+        alone = self._quiet > 0
+        most = 1 if alone else _READS_PER_WAKE
         count = 0
+        joined = False
         while count < most:
             try:
                 data, control, _, source = self._sock.recvmsg(_READ_BYTES, _CONTROL_BYTES)
@@ -255,13 +271,18 @@ class DatagramSocket:
                 return
             count += 1
             if control:
-                self._handler.datagrams_received(data, source, int.from_bytes(control[0][2], sys.byteorder))
+                joined = True
+                handler.datagrams_received(data, source, int.from_bytes(control[0][2], sys.byteorder))
+            elif alone:
+                self._quiet -= 1
+                if self._bursty or not self.deliver_one(data, source):
+                    handler.datagram_received(data, source)
+                return
             else:
-                self._handler.datagram_received(data, source)
+                handler.datagram_received(data, source)
             if not self.is_open:
                 return
-        if most > 1:
-            self._quiet = 0 if count > 1 else _QUIET_WAKES
+        self._quiet = 0 if joined or count > 1 else _QUIET_WAKES
 
     def close(self) -> None:
         """Send what was joined, then close."""

@@ -24,7 +24,7 @@ _TFD_NONBLOCK_CLOEXEC: Final = os.O_NONBLOCK | os.O_CLOEXEC
 
 
 _LONGEST_WAIT: Final = 200e-6
-"""Seconds that are waited out at most: a timerfd is asked for earlier by what it took lately until Python ran."""
+"""Seconds that are waited out at most: a timerfd is asked for earlier by what it takes at most until Python runs."""
 
 
 class _TimeSpec(ctypes.Structure):
@@ -63,7 +63,9 @@ class PreciseTimers:
         self._cancelled = 0  # of those in the heap
         self._fd: int | None = None
         self._armed_for: float | None = None
-        self._latency = _LONGEST_WAIT / 4  # from the expiry of the timerfd until Python runs, as it was lately
+        # From the expiry of the timerfd until Python runs: the mean and its deviation, as TCP estimates a round trip.
+        self._latency = _LONGEST_WAIT / 4
+        self._deviation = _LONGEST_WAIT / 16
         self._libc = ctypes.CDLL(None, use_errno=True)
 
     def call_at(self, at: float, callback: Callable[[], None]) -> PreciseTimer:
@@ -92,7 +94,7 @@ class PreciseTimers:
                 self._pending.clear()
                 raise OSError(ctypes.get_errno(), "timerfd_create")
             self._loop.add_reader(self._fd, self._fire)
-        self._armed_for = self._pending[0][0] - self._latency
+        self._armed_for = self._pending[0][0] - min(self._latency + 4 * self._deviation, _LONGEST_WAIT)
         nanoseconds = max(1, round(self._armed_for * 1e9))  # zero would disarm it
         spec = _TimerSpec(_TimeSpec(0, 0), _TimeSpec(*divmod(nanoseconds, 10**9)))
         self._libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(spec), None)
@@ -120,7 +122,8 @@ class PreciseTimers:
     def _learn(self, now: float) -> None:
         late = now - (self._armed_for or now)
         if 0 < late < _LONGEST_WAIT:  # else the loop had other work, or the instant had passed before it was set
-            self._latency += (late - self._latency) / 4
+            self._deviation += (abs(late - self._latency) - self._deviation) / 4
+            self._latency += (late - self._latency) / 8
         self._armed_for = None
 
     def _close_or_arm(self) -> None:

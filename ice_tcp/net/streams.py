@@ -105,7 +105,10 @@ class Connection(Generic[P]):
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, host: str, path: P, handler: StreamHandler[P]
     ) -> None:
         self.deliver_one: Callable[[bytes], bool] = refuse_one
-        """The short way of a single message to the application; if it returns False, ``stream_received`` is called."""
+        """The short way of a lone message to the application; if it returns False, ``stream_received`` is called.
+
+        It is the last thing done in a turn, and may close the connection.
+        """
         self._loop = loop
         self._sock = sock
         self._io: ByteChannel = sock
@@ -203,7 +206,7 @@ class Connection(Generic[P]):
         message = path.receive_one(buffer, size)
         if message is None:
             self._handler.stream_received(self, path.receive(buffer[:size]))
-        elif not self.deliver_one(message):
+        elif self._bursty or not self.deliver_one(message):
             self._handler.stream_received(self, Received([], [message]))
         return self._reading
 
@@ -334,6 +337,7 @@ class Connection(Generic[P]):
             return
         # The error is told only once: reading sees an end then, which is true only after a FIN (EPIPE).
         self._broken = None if error.errno == errno.EPIPE else failure
+        self.deliver_one = refuse_one  # which would run the task that reads within the one that writes
         self._reading = True
         while self._read():
             pass

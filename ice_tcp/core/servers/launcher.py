@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from ice_tcp.core.context import Context
@@ -16,7 +15,7 @@ class Launcher:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._waiting: deque[Callable[[float], None]] = deque()
+        self._waiting: list[Callable[[float], None]] = []  # a deque would be larger than all the rest
         self._tick: Timer | None = None
         self._launched_at = float("-inf")
 
@@ -44,7 +43,7 @@ class Launcher:
             return
         commands = len(self._context.commands)
         while self._waiting and len(self._context.commands) == commands:  # what nobody wants any more takes no slot
-            self._waiting.popleft()(now)
+            self._waiting.pop(0)(now)
         if len(self._context.commands) > commands:
             self._context.pacer.take(now)
             self._launched_at = now

@@ -38,7 +38,9 @@ async def memory(session: Session) -> dict[str, Any]:
     agents = int(session.options["agents"])
     # Of a pair both ends are in this process, or one
     pairs = agents // 2 if session.processes == 1 else agents
-    for endpoint in await _connect(session, _AT_ONCE):  # fills caches, pools and imports
+    warm = await _connect(session, _AT_ONCE)  # fills caches, pools and imports
+    await session.meet()  # an end that closed first would leave the other without a path
+    for endpoint in warm:
         await endpoint.close()
     await session.meet()
     used = _meter(session.options["measure"])
