@@ -9,7 +9,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
@@ -71,15 +71,31 @@ async def _measure_all(items: tuple[str, ...], rounds: int, quick: bool) -> tupl
 
 @contextmanager
 def _serving(figure: Figure) -> Iterator[tuple[str, int] | None]:
-    """The coturn that relays both sides of a figure, if it is a relayed one. Raises CoturnError."""
+    """The coturn that relays both sides of a figure, if it is a relayed one. Raises CoturnError.
+
+    It has a processor of its own, as it would elsewhere: how the system shares two among three busy processes is not
+    what is measured.
+    """
     if figure.relayed_by is None:
         yield None
         return
-    with (
-        tempfile.TemporaryDirectory() as directory,
-        Coturn(Path(directory), users={TURN_USER: TURN_PASSWORD}) as coturn,
-    ):
-        yield coturn.address
+    first, *others = sorted(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as directory, ExitStack() as running:
+        with _on([first]):
+            coturn = running.enter_context(Coturn(Path(directory), users={TURN_USER: TURN_PASSWORD}))
+        with _on(others or [first]):
+            yield coturn.address
+
+
+@contextmanager
+def _on(processors: list[int]) -> Iterator[None]:
+    """This process, and what it starts meanwhile, runs on these processors only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, processors)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _document(results: list[FigureResult], failures: dict[str, str], quick: bool) -> dict[str, object]:
