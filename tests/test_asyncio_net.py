@@ -37,15 +37,14 @@ class Datagrams:
     def __init__(self) -> None:
         self.received: asyncio.Queue[bytes] = asyncio.Queue()
         self.sources: set[SocketAddress] = set()
+        self.turns: list[tuple[list[bytes], bool]] = []
         self.room = asyncio.Event()
 
-    def datagram_received(self, data: bytes, source: SocketAddress) -> None:
+    def datagrams_received(self, datagrams: list[bytes], source: SocketAddress, *, at_once: bool) -> None:
         self.sources.add(source)
-        self.received.put_nowait(data)
-
-    def datagrams_received(self, data: bytes, source: SocketAddress, segment: int) -> None:
-        for start in range(0, len(data), segment):
-            self.datagram_received(data[start : start + segment], source)
+        self.turns.append((datagrams, at_once))
+        for data in datagrams:
+            self.received.put_nowait(data)
 
     def writable(self) -> None:
         self.room.set()
@@ -223,6 +222,23 @@ class TestDatagrams:
                 peer.send(b"an answer to a burst")
                 assert await handler.received.get() == b"an answer to a burst"
                 assert at_once.empty()
+
+        run(main())
+
+    def test_the_datagrams_of_one_turn_come_by_source_in_their_order(self) -> None:
+        async def main() -> None:
+            handler = Datagrams()
+            with (
+                bind_udp(HOST, None) as one,
+                bind_udp(HOST, None) as other,
+                closing(network().open_udp(HOST, None, handler)) as sock,
+            ):
+                for peer, data in ((one, b"1"), (one, b"2"), (other, b"3"), (one, b"4"), (other, b"5"), (other, b"6")):
+                    peer.sendto(data, (HOST, sock.address.port))
+                while await handler.received.get() != b"6":
+                    pass
+                assert [datagrams for datagrams, _ in handler.turns] == [[b"1", b"2"], [b"3"], [b"4"], [b"5", b"6"]]
+                assert [at_once for _, at_once in handler.turns] == [False, False, False, True], "there is more to come"
 
         run(main())
 

@@ -176,23 +176,23 @@ def datagram_path(early_limit: int = 1000, early_count: int = 64) -> DatagramPat
 def test_datagrams_that_resemble_stun_are_data(packet: bytes) -> None:
     path = datagram_path()
     path.admit("peer")
-    assert path.receive(packet, "peer") == ([], [packet])
+    assert path.receive([packet], "peer") == ([], [packet])
 
 
 def test_empty_datagrams_vanish() -> None:
     path = datagram_path()
     path.admit("peer")
-    assert path.receive(b"", "peer") == ([], [])
+    assert path.receive([b""], "peer") == ([], [])
 
 
 def test_data_of_a_source_waits_for_its_admission() -> None:
     path = datagram_path()
     for source, data in [("a", b"a1"), ("b", b"b1"), ("a", b"a2")]:
-        assert path.receive(data, source) == ([], [])
+        assert path.receive([data], source) == ([], [])
     assert path.traffic("a") is None
     assert path.admit("a") == [b"a1", b"a2"]
-    assert path.receive(b"a3", "a") == ([], [b"a3"])
-    assert path.receive(b"b2", "b") == ([], [])
+    assert path.receive([b"a3"], "a") == ([], [b"a3"])
+    assert path.receive([b"b2"], "b") == ([], [])
     assert path.admit("b") == [b"b1", b"b2"]
     traffic = path.traffic("a")
     assert traffic is not None
@@ -200,25 +200,25 @@ def test_data_of_a_source_waits_for_its_admission() -> None:
 
 
 def test_stun_of_any_source_is_handed_out() -> None:
-    assert datagram_path().receive(stun(), "anyone") == ([stun()], [])
+    assert datagram_path().receive([stun()], "anyone") == ([stun()], [])
 
 
 def test_data_of_unknown_sources_is_bounded_and_the_oldest_goes() -> None:
     path = datagram_path(early_limit=10, early_count=3)
     for number in range(5):
-        path.receive(b"%d" % number, "stranger")
+        path.receive([b"%d" % number], "stranger")
     assert path.discarded == 2
-    path.receive(bytes(9), "stranger")
+    path.receive([bytes(9)], "stranger")
     assert path.discarded == 4
-    path.receive(bytes(11), "stranger")
+    path.receive([bytes(11)], "stranger")
     assert path.discarded == 7
     assert path.admit("stranger") == []
 
 
-def test_joined_datagrams_are_cut_and_told_apart() -> None:
+def test_datagrams_of_one_turn_are_told_apart() -> None:
     path = datagram_path()
     path.admit("peer")
-    received = path.receive(b"a" * 20 + stun() + b"b" * 20 + b"c", "peer", 20)
+    received = path.receive([b"a" * 20, stun(), b"b" * 20, b"", b"c"], "peer")
     assert received == ([stun()], [b"a" * 20, b"b" * 20, b"c"])
     traffic = path.traffic("peer")
     assert traffic is not None

@@ -106,14 +106,14 @@ def test_the_longest_message_fits_a_datagram_with_channel_and_without(channel: i
 
 def test_messages_of_the_server_go_to_the_core() -> None:
     path = datagram_leg()
-    assert path.receive(stun(b"abcd")) == ([LegMessage(None, stun(b"abcd"))], [])
+    assert path.receive([stun(b"abcd")]) == ([LegMessage(None, stun(b"abcd"))], [])
 
 
 def test_channel_data_is_data_of_the_peer_and_stun_in_it_is_the_peers() -> None:
     path = datagram_leg()
     bound(path.peers)
-    assert path.receive(channel_data(b"data")) == ([], [b"data"])
-    assert path.receive(channel_data(stun(), OTHER_CHANNEL)) == ([LegMessage(OTHER, stun())], [])
+    assert path.receive([channel_data(b"data")]) == ([], [b"data"])
+    assert path.receive([channel_data(stun(), OTHER_CHANNEL)]) == ([LegMessage(OTHER, stun())], [])
     assert received(path.peers, PEER) == (1, 4)
     assert received(path.peers, OTHER) == (0, 0)
 
@@ -122,23 +122,23 @@ def test_channel_data_is_data_of_the_peer_and_stun_in_it_is_the_peers() -> None:
 def test_relayed_datagrams_that_resemble_stun_are_data(packet: bytes) -> None:
     path = datagram_leg()
     bound(path.peers)
-    assert path.receive(channel_data(packet)) == ([], [packet])
+    assert path.receive([channel_data(packet)]) == ([], [packet])
 
 
 def test_channel_data_of_an_unknown_channel_goes_to_the_core() -> None:
     message = channel_data(b"data", UNKNOWN_CHANNEL)
-    assert datagram_leg().receive(message) == ([LegMessage(None, message)], [])
+    assert datagram_leg().receive([message]) == ([LegMessage(None, message)], [])
     path = datagram_leg()
     bound(path.peers)
     path.peers.bind(PEER, None)
-    assert path.receive(channel_data(b"data")) == ([LegMessage(None, channel_data(b"data"))], [])
+    assert path.receive([channel_data(b"data")]) == ([LegMessage(None, channel_data(b"data"))], [])
 
 
 def test_padded_channel_data_is_taken_without_its_padding() -> None:
     path = datagram_leg()
     bound(path.peers)
     assert path.receive_one(channel_data(b"hello", padded=True)) is None
-    assert path.receive(channel_data(b"hello", padded=True)) == ([], [b"hello"])
+    assert path.receive([channel_data(b"hello", padded=True)]) == ([], [b"hello"])
 
 
 @pytest.mark.parametrize("channel", [CHANNEL, UNKNOWN_CHANNEL])
@@ -147,17 +147,17 @@ def test_datagrams_that_are_cut_short_or_nothing_are_dropped(channel: int) -> No
     bound(path.peers)
     whole = channel_data(b"hello", channel)
     for end in range(len(whole)):
-        assert path.receive(whole[:end]) == ([], []), end
+        assert path.receive([whole[:end]]) == ([], []), end
         assert path.receive_one(whole[:end]) is None
-    assert path.receive(b"HTTP/1.1 400 Bad Request\r\n") == ([], [])
-    assert path.receive(b"\x80 RTP") == ([], [])
-    assert path.receive(stun(b"abcd")[:-1]) == ([], [])
+    assert path.receive([b"HTTP/1.1 400 Bad Request\r\n"]) == ([], [])
+    assert path.receive([b"\x80 RTP"]) == ([], [])
+    assert path.receive([stun(b"abcd")[:-1]]) == ([], [])
 
 
 def test_empty_channel_data_vanishes() -> None:
     path = datagram_leg()
     bound(path.peers)
-    assert path.receive(channel_data(b"")) == ([], [])
+    assert path.receive([channel_data(b"")]) == ([], [])
     assert path.receive_one(channel_data(b"")) is None
     assert path.peers.deliver(PEER, b"") == []
     assert received(path.peers, PEER) == (0, 0)
@@ -194,10 +194,10 @@ def test_joined_datagrams_are_as_single_ones(parts: list[tuple[int | None, int]]
     bound(single.peers)
     messages, data = [], []
     for each in datagrams:
-        got = single.receive(each)
+        got = single.receive([each])
         messages += got.messages
         data += got.data
-    assert joined.receive(b"".join(datagrams), 28) == (messages, data)
+    assert joined.receive(datagrams) == (messages, data)
     assert received(joined.peers, PEER) == received(single.peers, PEER)
 
 
@@ -207,7 +207,7 @@ def test_joined_datagrams_are_as_single_ones(parts: list[tuple[int | None, int]]
 def test_data_of_a_peer_waits_for_its_admission_whatever_way_it_came() -> None:
     path = datagram_leg()
     path.peers.bind(PEER, CHANNEL)
-    assert path.receive(channel_data(b"one")) == ([], [])
+    assert path.receive([channel_data(b"one")]) == ([], [])
     assert path.peers.deliver(PEER, b"two") == []
     assert path.peers.deliver(OTHER, b"not this") == []
     assert path.peers.admitted(PEER) is None
@@ -221,7 +221,7 @@ def test_data_of_peers_that_are_not_admitted_is_bounded_and_counted() -> None:
     path = datagram_leg(early_limit=10)
     path.peers.bind(PEER, CHANNEL)
     for number in range(10):
-        path.receive(channel_data(b"%04d" % number))
+        path.receive([channel_data(b"%04d" % number)])
     assert path.peers.discarded == 8
     assert path.peers.admit(PEER) == [b"0008", b"0009"]
 

@@ -25,16 +25,9 @@ class DatagramPath:
         """Datagrams dropped because too many waited for an admission."""
         return self._early.discarded
 
-    def receive(self, datagrams: bytes, source: Hashable, segment: int = 0) -> Received:
-        """Take one datagram, or with ``segment`` several of that size in a row (UDP_GRO), the last may be shorter."""
-        size = len(datagrams)
-        if not size:
-            return Received([], [])
-        if segment and segment < size:
-            packets = [datagrams[start : start + segment] for start in range(0, size, segment)]
-        else:
-            packets = [datagrams]
-        stun, data = told_apart(packets)
+    def receive(self, datagrams: list[bytes], source: Hashable) -> Received:
+        """Take datagrams of one source, in their order."""
+        stun, data = told_apart(datagrams if all(datagrams) else list(filter(None, datagrams)))
         if not data:
             return Received(stun, data)
         traffic = self._traffic.get(source)
@@ -42,7 +35,7 @@ class DatagramPath:
             self._early.keep(data, source)
             return Received(stun, [])
         traffic.packets_received += len(data)
-        traffic.bytes_received += size - sum(map(len, stun))
+        traffic.bytes_received += sum(map(len, data))
         return Received(stun, data)
 
     def receive_one(self, datagram: bytes, source: Hashable) -> bool:

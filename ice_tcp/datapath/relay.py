@@ -174,23 +174,21 @@ class DatagramLegPath:
         self.peers = RelayedPeers(early_limit=early_limit, transaction_id=transaction_id, reliable=False)
         self._channels = self.peers.channels
 
-    def receive(self, datagrams: bytes, segment: int = 0) -> FromLeg:
-        """Take one datagram, or with ``segment`` several of that size in a row (UDP_GRO), the last may be shorter."""
+    def receive(self, datagrams: list[bytes]) -> FromLeg:
+        """Take datagrams in their order."""
         messages: list[LegMessage] = []
         data: list[bytes] = []
-        start, end = 0, len(datagrams)
-        while start < end:
-            size = min(segment or end, end - start)
-            header = datagrams[start : start + _HEADER_BYTES]
-            peer = self._channels.get(header[:2])
+        rest = 0
+        while rest < len(datagrams):
+            first = datagrams[rest]
+            peer = self._channels.get(first[:2])
             if peer is None:
-                message = datagrams[start : start + size]
-                if _is_whole(message):
-                    messages.append(LegMessage(None, message))
-                start += size
+                if first and _is_whole(first):
+                    messages.append(LegMessage(None, first))
+                rest += 1
                 continue
-            alike = _data_of_alike(datagrams, start, size, header)
-            start += size * (len(alike) or 1)
+            alike = _data_of_alike(datagrams, rest)
+            rest += len(alike) or 1
             if alike and alike[0]:
                 stun, others = told_apart(alike)
                 messages += [LegMessage(peer.address, message) for message in stun]
@@ -212,21 +210,20 @@ class DatagramLegPath:
         return data
 
 
-def _data_of_alike(datagrams: bytes, start: int, step: int, header: bytes) -> list[bytes]:
-    """The data of the ChannelData datagrams ``step`` bytes apart that begin with ``header``; they may be padded.
+def _data_of_alike(datagrams: list[bytes], first: int) -> list[bytes]:
+    """The data of the ChannelData datagrams that begin with the same header as the ``first``; they may be padded.
 
-    Nothing if the first is cut short (RFC 8656 s12.6).
+    Nothing if that is cut short (RFC 8656 s12.6).
     """
+    header = datagrams[first][:_HEADER_BYTES]
     if len(header) < _HEADER_BYTES:
         return []
-    size = header[2] << 8 | header[3]
-    if _HEADER_BYTES + size > step:
-        return []
+    end = _HEADER_BYTES + (header[2] << 8 | header[3])
     found = []
-    last = len(datagrams) - _HEADER_BYTES - size
-    while start <= last and datagrams[start : start + _HEADER_BYTES] == header:
-        found.append(datagrams[start + _HEADER_BYTES : start + _HEADER_BYTES + size])
-        start += step
+    for datagram in datagrams[first:] if first else datagrams:
+        if not datagram.startswith(header) or len(datagram) < end:
+            break
+        found.append(datagram[_HEADER_BYTES:end])
     return found
 
 

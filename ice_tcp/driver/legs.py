@@ -169,22 +169,16 @@ class DatagramLeg(Leg):
     def insecure(self, failure: Failure, problem: str) -> None:
         self._lost(failure, problem)
 
-    def datagram_received(self, data: bytes, source: SocketAddress) -> None:
-        message = self._path.receive_one(data)
-        if message is None:
-            self.datagrams_received(data, source, 0)
-        elif not self._inbox.offer_one(message):
-            self._inbox.discarded += 1
-
     def deliver_one(self, data: bytes, source: SocketAddress) -> bool:  # noqa: ARG002
         reader = self._inbox.reader
         message = self._path.receive_one(data) if reader.is_awaited else None
         return message is not None and reader.deliver(message)
 
-    def datagrams_received(self, data: bytes, source: SocketAddress, segment: int) -> None:  # noqa: ARG002
-        messages, relayed = self._path.receive(data, segment)
-        self._offer(relayed)
+    def datagrams_received(self, datagrams: list[bytes], source: SocketAddress, *, at_once: bool) -> None:  # noqa: ARG002
+        messages, relayed = self._path.receive(datagrams)
         self._tell(messages)
+        if relayed:
+            self._inbox.offer(relayed, at_once=at_once)
 
     def datagram_refused(self) -> None:
         if self.socket.is_open:

@@ -134,22 +134,16 @@ class DatagramPort:
         self.component = component
         self.path = DatagramPath(early_limit=limits.early_bytes)
 
-    def datagram_received(self, data: bytes, source: SocketAddress) -> None:
-        if not self.path.receive_one(data, source):
-            self.datagrams_received(data, source, 0)
-        elif not self.component.inbox.offer_one(data):
-            self.component.inbox.discarded += 1
-
     def deliver_one(self, data: bytes, source: SocketAddress) -> bool:
         reader = self.component.inbox.reader
         return reader.is_awaited and self.path.receive_one(data, source) and reader.deliver(data)
 
-    def datagrams_received(self, data: bytes, source: SocketAddress, segment: int) -> None:
-        stun, messages = self.path.receive(data, source, segment)
-        if messages:
-            self.component.inbox.offer(messages)
+    def datagrams_received(self, datagrams: list[bytes], source: SocketAddress, *, at_once: bool) -> None:
+        stun, messages = self.path.receive(datagrams, source)
         for message in stun:
             self._driver.feed(self._driver.core.datagram_received, self._id, transport_address(source), message)
+        if messages:
+            self.component.inbox.offer(messages, at_once=at_once)
 
     def writable(self) -> None:
         self.component.outlet.wake()

@@ -26,7 +26,7 @@ class Arrival:
         self._cancelled = False
 
     def __await__(self) -> Generator[Arrival, None, bytes | None]:
-        """The message of `deliver`; None after `notify`."""
+        """What `deliver` was given; None after `notify`."""
         self._asyncio_future_blocking = True
         yield self
         message, self._message = self._message, None
@@ -37,7 +37,7 @@ class Arrival:
         """Whether a task waits that nothing has woken yet."""
         return self._wake is not None
 
-    def deliver(self, message: bytes) -> bool:
+    def deliver(self, message: bytes | None) -> bool:
         """Run the waiting task with this message now; False if none waits.
 
         Only for callbacks of the loop, as the last thing they do: the task may close whatever called.

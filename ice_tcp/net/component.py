@@ -93,27 +93,26 @@ class Inbox:
     def is_overfull(self) -> bool:
         return self._bytes >= 2 * self._limit
 
-    def put(self, messages: list[bytes]) -> None:
-        """Keep messages for the application, and wake it."""
+    def put(self, messages: list[bytes], *, at_once: bool = False) -> None:
+        """Keep messages for the application, and wake it; ``at_once`` within this call, as `Arrival.deliver` does."""
         self.messages += messages
         self._bytes += sum(map(len, messages)) + _MESSAGE_COST * len(messages)
-        self.reader.notify()
-
-    def offer(self, messages: list[bytes]) -> None:
-        """Keep messages unless too many wait."""
-        if self._bytes >= self._limit:
-            self.discarded += len(messages)
+        if at_once:
+            self.reader.deliver(None)
         else:
-            self.put(messages)
+            self.reader.notify()
 
-    def offer_one(self, message: bytes) -> bool:
-        """Keep a message and return True, unless too many wait."""
-        if self._bytes >= self._limit:
-            return False
-        self.messages.append(message)
-        self._bytes += len(message) + _MESSAGE_COST
-        self.reader.notify()
-        return True
+    def offer(self, messages: list[bytes], *, at_once: bool = False) -> None:
+        """As `put`, until too many wait."""
+        room = self._limit - self._bytes
+        if sum(map(len, messages)) + _MESSAGE_COST * len(messages) > room:
+            kept = 0
+            while kept < len(messages) and room > 0:
+                room -= len(messages[kept]) + _MESSAGE_COST
+                kept += 1
+            self.discarded += len(messages) - kept
+            messages = messages[:kept]
+        self.put(messages, at_once=at_once)
 
     def arrival(self) -> Arrival:
         """While there are no `messages`, await this: it gives the next one, or None if there are some now.

@@ -41,17 +41,15 @@ DeliverOne: TypeAlias = Callable[[bytes, SocketAddress], bool]
 
 
 def refuse_one(data: bytes, source: SocketAddress) -> bool:  # noqa: ARG001 - stands for an application
-    """A `DatagramSocket.deliver_one` that has all datagrams come by ``datagram_received``."""
+    """A `DatagramSocket.deliver_one` that has all datagrams come by ``datagrams_received``."""
     return False
 
 
 class DatagramHandler(Protocol):
     """Who owns a `DatagramSocket`."""
 
-    def datagram_received(self, data: bytes, source: SocketAddress) -> None: ...
-
-    def datagrams_received(self, data: bytes, source: SocketAddress, segment: int) -> None:
-        """``data`` is several datagrams of ``segment`` bytes in a row; the last may be shorter."""
+    def datagrams_received(self, datagrams: list[bytes], source: SocketAddress, *, at_once: bool) -> None:
+        """One or more have come. With ``at_once`` this turn is over: whoever waits for them may run, and close us."""
 
     def writable(self) -> None:
         """What `DatagramSocket.send_data` refused may be tried again."""
@@ -63,6 +61,7 @@ class DatagramSocket:
     __slots__ = (
         "_batch",
         "_bursty",
+        "_grouped",
         "_handler",
         "_joining",
         "_largest_segment",
@@ -91,15 +90,15 @@ class DatagramSocket:
         self._scope = scope_of(sock)
         self.address = TransportAddress(host, sock.getsockname()[1])
         self.deliver_one: DeliverOne = refuse_one
-        """The short way of a lone message to the application; if it returns False, ``datagram_received`` is called.
+        """The short way of a lone message to the application; if it returns False, ``datagrams_received`` is called.
 
-        It is the last thing done in a turn, and may close the socket. Where many come or go, what a turn of the loop
-        costs is shared by many, and it is better to take them together.
+        It is the last thing done in a turn, and may close the socket.
         """
         self.burst = 0
         """Datagrams sent since the loop last had its turn, as far as we know."""
         self._joining = False
         self._bursty = False  # the last iteration had more than a message or two
+        self._grouped = False  # the last turn brought datagrams in groups, and more may follow the first of the next
         self._quiet = 0  # wake-ups that look for one datagram only
         self._batch: list[bytes] = []
         self._segment = 0  # size of those in the batch
@@ -256,33 +255,54 @@ class DatagramSocket:
     def _read(self) -> None:
         if not self._joining:
             self.burst = 0
-        handler = self._handler
-        alone = self._quiet > 0
-        most = 1 if alone else _READS_PER_WAKE
+        if self._quiet:
+            self._read_one()
+            return
+        packets: list[bytes] = []
+        origin: SocketAddress = ("", 0)  # nobody's
+        at_once = not (self._bursty or self._grouped)
+        self._grouped = False
         count = 0
-        joined = False
-        while count < most:
+        while count < _READS_PER_WAKE:
             try:
                 data, control, _, source = self._sock.recvmsg(_READ_BYTES, _CONTROL_BYTES)
             except _WOULD_BLOCK:
                 break
             except OSError as error:  # ICMP's answer to an earlier datagram, reported once
                 self._lost(error)
-                return
+                break
             count += 1
+            if source != origin:
+                if packets:
+                    self._handler.datagrams_received(packets, origin, at_once=False)
+                    if not self.is_open:
+                        return
+                packets, origin = [], source
             if control:
-                joined = True
-                handler.datagrams_received(data, source, int.from_bytes(control[0][2], sys.byteorder))
-            elif alone:
-                self._quiet -= 1
-                if self._bursty or not self.deliver_one(data, source):
-                    handler.datagram_received(data, source)
-                return
+                at_once, self._grouped = False, True
+                packets += _segments(data, control)
             else:
-                handler.datagram_received(data, source)
-            if not self.is_open:
-                return
-        self._quiet = 0 if joined or count > 1 else _QUIET_WAKES
+                packets.append(data)
+        self._quiet = _QUIET_WAKES if count == 1 and len(packets) == 1 else 0
+        if packets and self.is_open:
+            self._handler.datagrams_received(packets, origin, at_once=at_once)
+
+    def _read_one(self) -> None:
+        """As `_read`, for a datagram that is probably alone."""
+        try:
+            data, control, _, source = self._sock.recvmsg(_READ_BYTES, _CONTROL_BYTES)
+        except _WOULD_BLOCK:
+            return
+        except OSError as error:
+            self._lost(error)
+            return
+        if control:
+            self._quiet, self._grouped = 0, True
+            self._handler.datagrams_received(_segments(data, control), source, at_once=False)
+            return
+        self._quiet -= 1
+        if self._bursty or not self.deliver_one(data, source):
+            self._handler.datagrams_received([data], source, at_once=not self._bursty)
 
     def close(self) -> None:
         """Send what was joined, then close."""
@@ -294,6 +314,12 @@ class DatagramSocket:
         self._loop.remove_writer(self._sock)
         self._waiting = None
         self._sock.close()
+
+
+def _segments(data: bytes, control: list[tuple[int, int, bytes]]) -> list[bytes]:
+    """The datagrams that the kernel has joined: all of one size, only the last may be shorter."""
+    size = int.from_bytes(control[0][2], sys.byteorder)
+    return [data[start : start + size] for start in range(0, len(data), size)]
 
 
 class ConnectedHandler(DatagramHandler, Protocol):

@@ -155,24 +155,20 @@ class DtlsSocket(ConnectedSocket):
 
     # ConnectedHandler, of the socket beneath
 
-    def datagram_received(self, data: bytes, source: SocketAddress) -> None:
-        if not data:
-            return
-        self._tls.bio_write(data)
-        if not self._is_secured:
-            self._shake()
-        if self._is_secured:
-            self._decrypt(source)
-
-    def datagrams_received(self, data: bytes, source: SocketAddress, segment: int) -> None:
-        for start in range(0, len(data), segment):
-            if self.is_open:
-                self.datagram_received(data[start : start + segment], source)
+    def datagrams_received(self, datagrams: list[bytes], source: SocketAddress, *, at_once: bool) -> None:  # noqa: ARG002
+        for data in filter(None, datagrams):
+            if not self.is_open:
+                return
+            self._tls.bio_write(data)
+            if not self._is_secured:
+                self._shake()
+            if self._is_secured:
+                self._decrypt(source)
 
     def _decrypt(self, source: SocketAddress) -> None:
         try:
             while self.is_open:
-                self._leg.datagram_received(self._tls.recv(_READ_BYTES), source)
+                self._leg.datagrams_received([self._tls.recv(_READ_BYTES)], source, at_once=False)
         except SSL.WantReadError:
             pass
         except SSL.ZeroReturnError:

@@ -110,16 +110,13 @@ class UdpListener:
         if not routes:
             del self._routes[client]
 
-    def datagram_received(self, data: bytes, source: SocketAddress) -> None:
-        route = self._routes.get(source, _NO_ROUTES).get(data[:2])
-        if route is not None:
-            route.forward(data)
-        else:
-            self._received(_address(source), data)
-
-    def datagrams_received(self, data: bytes, source: SocketAddress, segment: int) -> None:
-        for start in range(0, len(data), segment):
-            self.datagram_received(data[start : start + segment], source)
+    def datagrams_received(self, datagrams: list[bytes], source: SocketAddress, *, at_once: bool) -> None:  # noqa: ARG002
+        for data in datagrams:
+            route = self._routes.get(source, _NO_ROUTES).get(data[:2])
+            if route is not None:
+                route.forward(data)
+            else:
+                self._received(_address(source), data)
 
     def writable(self) -> None:
         """What was dropped is gone."""
@@ -174,16 +171,13 @@ class UdpRelay:
             finally:
                 self._discover_mtu(_PMTUDISC_DONT)
 
-    def datagram_received(self, data: bytes, source: SocketAddress) -> None:
-        sink = self._sinks.get(source)
-        if sink is not None:
-            sink.deliver(data)
-        else:
-            self._received(_address(source), data)
-
-    def datagrams_received(self, data: bytes, source: SocketAddress, segment: int) -> None:
-        for start in range(0, len(data), segment):
-            self.datagram_received(data[start : start + segment], source)
+    def datagrams_received(self, datagrams: list[bytes], source: SocketAddress, *, at_once: bool) -> None:  # noqa: ARG002
+        for data in datagrams:
+            sink = self._sinks.get(source)
+            if sink is not None:
+                sink.deliver(data)
+            else:
+                self._received(_address(source), data)
 
     def writable(self) -> None:
         """What was dropped is gone."""

@@ -40,13 +40,13 @@ def from_stream(stream: bytes, size: int) -> tuple[list[LegMessage], list[bytes]
     return messages, data
 
 
-def from_datagrams(datagrams: bytes, size: int, step: int) -> tuple[list[LegMessage], list[bytes]]:
+def from_datagrams(datagrams: list[bytes], step: int) -> tuple[list[LegMessage], list[bytes]]:
     path = DatagramLegPath(early_limit=1000, transaction_id=lambda: bytes(12))
     bound(path.peers)
     messages: list[LegMessage] = []
     data: list[bytes] = []
     for at in range(0, len(datagrams), step):
-        received = path.receive(datagrams[at : at + step], size)
+        received = path.receive(datagrams[at : at + step])
         messages += received.messages
         data += received.data
     return messages, data
@@ -56,7 +56,8 @@ def check(data: bytes) -> None:
     size, rest = 1 + (data[0] if data else 0), data[1:]
     messages, found = from_stream(rest, size)
     assert (messages, found) == from_stream(rest, len(rest) or 1)
-    joined, single = from_datagrams(rest, size, len(rest) or 1), from_datagrams(rest, size, size)
+    datagrams = [rest[at : at + size] for at in range(0, len(rest), size)]
+    joined, single = from_datagrams(datagrams, len(datagrams) or 1), from_datagrams(datagrams, 1)
     assert joined == single
     assert all(found + joined[1])
     assert not any(map(is_stun, found + joined[1]))

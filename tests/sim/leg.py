@@ -140,7 +140,7 @@ class DatagramLeg(SimLeg):
 
     def _datagram(self, packet: bytes, source: Endpoint, _origin: Origin | None) -> None:
         if source == self.remote:
-            received = self.path.receive(packet)
+            received = self.path.receive([packet])
             self.deliver(received.data)
             self.give(received.messages)
 

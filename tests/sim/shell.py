@@ -370,7 +370,7 @@ class SimShell:
         udp = self.udp[handle]
         if origin is not None:
             self.heard[handle, source] = origin
-        received = udp.path.receive(data, source)
+        received = udp.path.receive([data], source)
         remote = TransportAddress(*source)
         for packet in received.data:
             self.deliver(udp.component, UdpPath(handle, remote), packet)
