@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from sys import intern
+from functools import lru_cache
 
 from candidates.candidate import CandidateType, TcpType, Transport
+
+_number = lru_cache(256)(str)
+"""Many agents have few foundations each."""
 
 
 class Foundations:
@@ -30,4 +33,4 @@ class Foundations:
         active dial would keep the simultaneous-open pairs frozen.
         """
         properties = (type, base_host, transport, tcptype, server)
-        return self._assigned.setdefault(properties, intern(str(len(self._assigned) + 1)))
+        return self._assigned.setdefault(properties, _number(len(self._assigned) + 1))

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from sys import intern
 from typing import Final
 
 from candidates.candidate import (
@@ -73,7 +72,7 @@ def parse_candidate(text: str) -> Candidate:
     known, extensions = _extensions(tokens[len(_LEADING_FIELDS) :])
     address = _address(host, port, ("address", "port"))
     return Candidate(
-        foundation=intern(foundation),  # many agents and candidates share a few
+        foundation=foundation,
         component=_number("component", component),
         transport=transport,
         priority=_number("priority", priority),

@@ -54,7 +54,7 @@ def command(
 ) -> None:
     """Test ICE agents against sentences of the RFCs, over real sockets on loopback.
 
-    Each case cites a sentence of RFC 8489, 8445, 6544, 4571, 7675, 8838, 8839 or 8863 and drives the agent from a
+    Each case cites a sentence of RFC 8489, 8445, 6544, 6062, 4571, 7675, 8838, 8839 or 8863 and drives the agent from a
     scripted peer. "-" in a column: the agent cannot do what the case needs. "slow": it takes real time, see --slow.
     docs/conformance.md tells how to test an agent of one's own.
 

@@ -35,18 +35,28 @@ class Kind(IntEnum):
 
 
 class Attr(IntEnum):
-    """The attributes of connectivity checks (RFC 8489 s18.3, RFC 8445 s20.1)."""
+    """The attributes of checks and of servers (RFC 8489 s18.3, RFC 8445 s20.1, RFC 8656 s18, RFC 6062 s6.2)."""
 
     MAPPED_ADDRESS = 0x0001
     USERNAME = 0x0006
     MESSAGE_INTEGRITY = 0x0008
     ERROR_CODE = 0x0009
     UNKNOWN_ATTRIBUTES = 0x000A
+    LIFETIME = 0x000D
+    XOR_PEER_ADDRESS = 0x0012
+    DATA = 0x0013
     REALM = 0x0014
+    NONCE = 0x0015
+    XOR_RELAYED_ADDRESS = 0x0016
+    EVEN_PORT = 0x0018
+    REQUESTED_TRANSPORT = 0x0019
+    DONT_FRAGMENT = 0x001A
     MESSAGE_INTEGRITY_SHA256 = 0x001C
     XOR_MAPPED_ADDRESS = 0x0020
+    RESERVATION_TOKEN = 0x0022
     PRIORITY = 0x0024
     USE_CANDIDATE = 0x0025
+    CONNECTION_ID = 0x002A
     SOFTWARE = 0x8022
     ALTERNATE_SERVER = 0x8023
     FINGERPRINT = 0x8028
@@ -112,21 +122,33 @@ class Message:
     @property
     def mapped(self) -> Address | None:
         """XOR-MAPPED-ADDRESS (RFC 8489 s14.2)."""
-        value = self.get(Attr.XOR_MAPPED_ADDRESS)
-        if value is None or len(value) not in (8, 20):
+        return self.address(Attr.XOR_MAPPED_ADDRESS)
+
+    @property
+    def peers(self) -> list[Address | None]:
+        """Every XOR-PEER-ADDRESS (RFC 8656 s18.3); None for one that is malformed."""
+        return [self._address(each.value) for each in self.all(Attr.XOR_PEER_ADDRESS)]
+
+    def address(self, type_: int) -> Address | None:
+        """The first attribute of a type that has an address in it, which is xored."""
+        value = self.get(type_)
+        return None if value is None else self._address(value)
+
+    def _address(self, value: bytes) -> Address | None:
+        if len(value) not in (8, 20):
             return None
         mask = COOKIE + self.transaction_id
         plain = bytes(one ^ other for one, other in zip(value[4:], mask, strict=False))
         port = int.from_bytes(value[2:4], "big") ^ int.from_bytes(COOKIE[:2], "big")
         return str(ipaddress.ip_address(plain)), port
 
-    def integrity_holds(self, password: str) -> bool:
-        """Whether MESSAGE-INTEGRITY is there and was made with this password (RFC 8489 s14.5)."""
+    def integrity_holds(self, password: str | bytes) -> bool:
+        """Whether MESSAGE-INTEGRITY is there and was made with this password, or this key (RFC 8489 s14.5)."""
         found = self.all(Attr.MESSAGE_INTEGRITY)
         if not found or len(found[0].value) != 20:
             return False
         text = _with_length(self.data[: found[0].at], found[0].at + 24)
-        return hmac.digest(password.encode(), text, "sha1") == found[0].value
+        return hmac.digest(_key(password), text, "sha1") == found[0].value
 
     def sha256_holds(self, password: str) -> bool:
         """The same for MESSAGE-INTEGRITY-SHA256, of full length (RFC 8489 s14.6)."""
@@ -203,9 +225,9 @@ class Draft:
         self._body += data
         return self
 
-    def integrity(self, password: str, *, spoiled: bool = False) -> Self:
+    def integrity(self, password: str | bytes, *, spoiled: bool = False) -> Self:
         """MESSAGE-INTEGRITY."""
-        digest = hmac.digest(password.encode(), self._head(24) + self._body, "sha1")
+        digest = hmac.digest(_key(password), self._head(24) + self._body, "sha1")
         return self.add(Attr.MESSAGE_INTEGRITY, _spoil(digest) if spoiled else digest)
 
     def integrity_sha256(self, password: str, *, spoiled: bool = False) -> Self:
@@ -242,6 +264,10 @@ def xor_address(address: Address, transaction_id: bytes) -> bytes:
 def error_value(code: int, reason: str) -> bytes:
     """The value of ERROR-CODE (RFC 8489 s14.8)."""
     return struct.pack("!HBB", 0, code // 100, code % 100) + reason.encode()
+
+
+def _key(password: str | bytes) -> bytes:
+    return password if isinstance(password, bytes) else password.encode()
 
 
 def _fingerprint(before: bytes) -> bytes:

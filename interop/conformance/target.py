@@ -39,8 +39,31 @@ class Capability(StrEnum):
     """It tells its own ``ice-pacing`` and can be told its peer's (RFC 8839 s5.5)."""
     STREAM = "stream"
     """It can use a TCP path as a byte stream (RFC 6544 s10.1): `TargetAgent.send` takes any number of bytes."""
+    STUN = "stun"
+    """It gathers server-reflexive candidates over UDP from `Setup.servers` (RFC 8445 s5.1.1.2)."""
+    STUN_TCP = "stun-tcp"
+    """The same over TCP, for its TCP candidates (RFC 6544 s5.2)."""
+    TURN = "turn"
+    """It gathers relayed candidates for UDP, from servers that it reaches over UDP or TCP (RFC 8656)."""
+    TURN_TCP = "turn-tcp"
+    """The same for TCP (RFC 6062)."""
     SCALED = "scaled"
     """Its timers can be shortened by `Setup.scale`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that an agent is to use: STUN, or with ``turn`` TURN, reached over ``transport``, "udp" or "tcp".
+
+    A STUN server is there over both, for candidates of either.
+    """
+
+    host: str
+    port: int
+    turn: bool = False
+    transport: str = "udp"
+    username: str = ""
+    password: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +82,7 @@ class Setup:
     host: str = "127.0.0.1"
     scale: float = 1.0
     stream: bool = False
+    servers: tuple[Server, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
+from typing import Final
 
 from interop.conformance.candidate_lines import CandidateKind, CandidateLine, read_candidate
 from interop.conformance.case import NotConforming
 from interop.conformance.peer import CHECK, DATA, NOMINATION, Peer, answer_to
-from interop.conformance.stun import Draft, Message
+from interop.conformance.servers import StunServer, TurnServer
+from interop.conformance.stun import Address, Draft, Message
 from interop.conformance.target import Capability, Description, Setup, Target, TargetAgent, TargetError
 from interop.conformance.wire import QUIET, Channel, Connection, Listener, Packet, UdpPort, Wire
 
@@ -20,6 +22,10 @@ SO = CandidateKind.SO
 
 _CLOSING = 5.0
 """Seconds that an agent gets to close."""
+
+
+NAT: Final = "192.0.2.77"
+"""The address of the NAT that a scripted server sees."""
 
 
 class Trial:
@@ -40,6 +46,8 @@ class Trial:
         """What became of `TargetAgent.connect`: "" so far, "connected", or what the agent said."""
         self.delivered: list[bytes] = []
         """What the target's application received on component 1, once `connected`."""
+        self.servers: list[StunServer] = []
+        """What the target is to ask, once `create` is called."""
         self._agent: TargetAgent | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -56,7 +64,13 @@ class Trial:
     ) -> None:
         """Create it and let it gather; the peer has the other role."""
         self.setup = replace(
-            self.setup_of(*kinds), controlling=controlling, components=components, lite=lite, host=host, stream=stream
+            self.setup_of(*kinds),
+            controlling=controlling,
+            components=components,
+            lite=lite,
+            host=host,
+            stream=stream,
+            servers=tuple(server.as_told() for server in self.servers),
         )
         self._agent = await self.target.create(self.setup)
         self.peer.controlling = not controlling
@@ -70,6 +84,18 @@ class Trial:
         """Let it restart, and give the peer new credentials, too; then `introduce` the peer again."""
         self.peer.target = self.told = await self.agent.restart()
         self.peer.ufrag, self.peer.pwd = self.peer.ufrag + "2", self.peer.pwd + "2"
+
+    def stun_server(self, host: str = "127.0.0.1", *, natted: bool = True) -> StunServer:
+        """A STUN server for the target; ``natted``: it sees it behind a NAT that keeps ports."""
+        server = StunServer(self.wire, host, mapped=_through_nat if natted else lambda far: far)
+        self.servers.append(server)
+        return server
+
+    def turn_server(self, transport: str = "udp") -> TurnServer:
+        """A TURN server for the target, which is not behind a NAT."""
+        server = TurnServer(self.wire, transport=transport, mapped=lambda far: far)
+        self.servers.append(server)
+        return server
 
     def setup_of(self, *kinds: CandidateKind) -> Setup:
         """A controlled agent with these candidates, in the time of this trial."""
@@ -88,12 +114,12 @@ class Trial:
         except ValueError as error:
             raise NotConforming(str(error)) from None
 
-    def candidate(self, kind: CandidateKind = UDP, component: int = 1) -> CandidateLine:
-        """The target's candidate of a kind."""
+    def candidate(self, kind: CandidateKind = UDP, component: int = 1, *, type: str = "host") -> CandidateLine:  # noqa: A002 - the RFC's word
+        """The target's candidate of a kind and type."""
         for candidate in self.candidates:
-            if (candidate.kind, candidate.component) == (kind, component):
+            if (candidate.kind, candidate.component, candidate.type) == (kind, component, type):
                 return candidate
-        raise NotConforming(f"no {kind} candidate of component {component} was gathered")
+        raise NotConforming(f"no {kind} candidate of type {type} and component {component} was gathered")
 
     async def introduce(
         self,
@@ -262,6 +288,8 @@ class Trial:
                 async with asyncio.timeout(_CLOSING):
                     await self._agent.close()
         self.peer.close()
+        for server in self.servers:
+            server.close()
 
     async def _connect(self) -> None:
         try:
@@ -278,3 +306,7 @@ class Trial:
             while True:
                 self.delivered.append(await self.agent.receive(1))
                 self.wire.changed()
+
+
+def _through_nat(far: Address) -> Address:
+    return NAT, far[1]

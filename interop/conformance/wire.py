@@ -286,8 +286,17 @@ class Connection(Channel):
 class Listener:
     """A listening TCP socket of the peer. ``greet`` is called with each connection that comes."""
 
-    def __init__(self, wire: Wire, host: str, *, port: int = 0, backlog: int = 64) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        host: str,
+        *,
+        port: int = 0,
+        backlog: int = 64,
+        connection: Callable[[Wire, socket.socket, str], Connection] = Connection,
+    ) -> None:
         self.wire = wire
+        self._connection = connection
         self.socket = _shared_port(host)
         self.socket.bind((host, port))
         self.socket.listen(backlog)
@@ -321,7 +330,7 @@ class Listener:
         loop = asyncio.get_running_loop()
         while True:
             accepted, _ = await loop.sock_accept(self.socket)
-            connection = Connection(self.wire, accepted, "accepted")
+            connection = self._connection(self.wire, accepted, "accepted")
             self.connections.append(connection)
             self.greet(connection)
             self.wire.changed()

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from interop.conformance.case import Case
+from interop.conformance.servers import TurnServer
 from interop.conformance.stun import Attr, Draft, Kind, Message
 from interop.conformance.trial import Trial
 from interop.conformance.wire import Channel, Packet, Wire, message_in
@@ -51,8 +52,10 @@ class Middlebox(Wire):
 
     # -- what boxes do to messages
 
-    def password(self, message: Message, *, of_agent: bool) -> str:
-        """Whose password protects a message that the agent, or the peer, sent."""
+    def password(self, message: Message, *, of_agent: bool) -> str | bytes:
+        """Whose password protects a message that the agent, or the peer, sent; the key of a server for one to it."""
+        if message.has(Attr.REALM):
+            return next(server.key for server in self.trial.servers if isinstance(server, TurnServer))
         is_request = message.kind in (Kind.REQUEST, Kind.INDICATION)
         return self.trial.peer.pwd if is_request is of_agent else self.trial.told.pwd
 
@@ -65,6 +68,7 @@ class Middlebox(Wire):
         if message.has(Attr.MESSAGE_INTEGRITY):
             draft.integrity(password)
         if message.has(Attr.MESSAGE_INTEGRITY_SHA256):
+            assert isinstance(password, str)
             draft.integrity_sha256(password)
         return draft.fingerprint() if message.has(Attr.FINGERPRINT) else draft
 

@@ -31,6 +31,8 @@ class AioiceTarget:
             Capability.IPV6,
             Capability.LITE_PEER,
             Capability.TRICKLE,
+            Capability.STUN,
+            Capability.TURN,
         }
     )
     deviations: Mapping[str, str] = {}
@@ -53,6 +55,8 @@ class DropInTarget:
         Capability.TCP_SO,
         Capability.TCP_KINDS,
         Capability.SCALED,
+        Capability.STUN_TCP,
+        Capability.TURN_TCP,
     }
     deviations: Mapping[str, str] = IceTcpTarget.deviations
 
@@ -72,7 +76,22 @@ class AioiceAgent:
         self._inboxes: dict[int, asyncio.Queue[bytes]] = {n: asyncio.Queue() for n in range(1, setup.components + 1)}
 
     def _connect_as(self, setup: Setup) -> Any:
-        return aioice.Connection(ice_controlling=setup.controlling, components=setup.components)
+        # It takes one server of each kind.
+        stun = next(((each.host, each.port) for each in setup.servers if not each.turn), None)
+        turn = next((each for each in setup.servers if each.turn), None)
+        relaying: dict[str, Any] = (
+            {}
+            if turn is None
+            else {
+                "turn_server": (turn.host, turn.port),
+                "turn_username": turn.username,
+                "turn_password": turn.password,
+                "turn_transport": turn.transport,
+            }
+        )
+        return aioice.Connection(
+            ice_controlling=setup.controlling, components=setup.components, stun_server=stun, **relaying
+        )
 
     def _open_loopback(self) -> None:
         """It leaves out loopback addresses by itself. It asks for them before it waits for anything."""

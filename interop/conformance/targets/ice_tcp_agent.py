@@ -11,7 +11,7 @@ from candidates.candidate import CandidateError
 from candidates.sdp import format_candidate, parse_candidate
 from ice_tcp import Agent, IceError, IceParameters, Role, load_policy
 from interop.conformance.candidate_lines import CandidateKind
-from interop.conformance.target import Capability, Description, Setup, TargetAgent, TargetError
+from interop.conformance.target import Capability, Description, Server, Setup, TargetAgent, TargetError
 
 T = TypeVar("T")
 
@@ -62,6 +62,7 @@ def policy_of(setup: Setup) -> str:
         transports: [{", ".join(transports)}]
         {f"tcp_types: [{', '.join(tcp_types)}]" if tcp_types else ""}
         lite: {str(setup.lite).lower()}
+        servers: [{", ".join(map(_server, setup.servers))}]
         candidate_types: [{"host" if setup.lite else "host, srflx, prflx, relay"}]
         timeouts:
           tcp_check: {39.5 * scale}
@@ -71,6 +72,13 @@ def policy_of(setup: Setup) -> str:
           reopen: {30 * scale}
         consent: {{interval: {5 * scale}, timeout: {30 * scale}}}
     """
+
+
+def _server(server: Server) -> str:
+    if not server.turn:
+        return f'{{url: "stun:{server.host}:{server.port}"}}'
+    url = f"turn:{server.host}:{server.port}?transport={server.transport}"
+    return f'{{url: "{url}", username: "{server.username}", password: "{server.password}"}}'
 
 
 class IceTcpAgent:
