@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
+from interop.conformance.candidate_lines import CandidateKind
 from interop.conformance.case import Level, case, require
 from interop.conformance.peer import CHECK, answer_to
 from interop.conformance.servers import TCP_RELAYED, Method, ServerConnection, TurnServer
@@ -66,6 +67,25 @@ async def a_relayed_passive_candidate(trial: Trial) -> None:
     server, _, _ = await _allocated(trial)
     found = trial.candidate(PASSIVE, type="relay")
     require(found.address == server.relayed[TCP_RELAYED], found.text)
+
+
+@case(
+    6544,
+    "4.2",
+    SHOULD,
+    "It is RECOMMENDED that the host, UDP-tunneled, and relayed TCP candidates have the direction-pref assigned as "
+    "follows: 6 for active, 4 for passive, and 2 for S-O.",
+    needs=_RELAYS,
+)
+async def direction_preferences_of_relayed_candidates(trial: Trial) -> None:
+    """The direction preference of relayed candidates is 6 for active and 4 for passive ones."""
+    await _allocated(trial)
+    wanted = {ACTIVE: 6, PASSIVE: 4}
+    trial.candidate(PASSIVE, type="relay")
+    for candidate in trial.candidates:
+        if candidate.type == "relay":
+            found = candidate.local_preference >> 13
+            require(found == wanted.get(CandidateKind(candidate.kind)), f"it is {found} in {candidate.text}")
 
 
 @case(
@@ -275,6 +295,28 @@ async def the_peer_is_checked_on_the_data_connection(trial: Trial) -> None:
     await connection.expect(CHECK)
     await trial.select(connection)
     await trial.flows(connection)
+
+
+@case(
+    6544,
+    "11.2",
+    MUST,
+    "If the agent opened a connection to a TURN server for the purposes of gathering a relayed candidate, that "
+    "connection MUST be kept open by the client for the duration of the media session if a relayed candidate from the "
+    "TURN server was selected by ICE.",
+    needs=_RELAYS,
+    scaled=True,
+)
+async def the_control_connection_of_a_selected_relay_stays(trial: Trial) -> None:
+    """Long after a pair of the relayed candidate was selected, the connection of its allocation is open."""
+    server, control, identifier = await _attempted(trial)
+    channel, bind = await server.asked(Method.CONNECTION_BIND)
+    require(bind.get(Attr.CONNECTION_ID) == identifier, f"it has {bind.get(Attr.CONNECTION_ID)!r}")
+    trial.peer.answers(channel)
+    await trial.select(channel)
+    await trial.pause(trial.seconds(10))
+    assert isinstance(control, ServerConnection)
+    require(not control.ended, f"the connection was {control.ended}")
 
 
 @case(

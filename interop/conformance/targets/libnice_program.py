@@ -20,7 +20,8 @@ import gi  # type: ignore[import-not-found, unused-ignore]  # of the system's Py
 gi.require_version("Nice", "0.1")
 from gi.repository import GLib, Nice  # type: ignore[import-not-found, unused-ignore]  # noqa: E402
 
-CAPABILITIES = ("udp", "tcp-active", "tcp-passive", "components", "ipv6", "trickle", "restart", "lite")
+CAPABILITIES = ("udp", "tcp-active", "tcp-passive", "components", "ipv6", "trickle", "restart", "lite", "turn")
+# It asks STUN servers as RFC 3489 has it, without a magic cookie, and those of the cases know RFC 8489 only.
 RECEIVER = ctypes.CFUNCTYPE(
     None, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p
 )
@@ -79,6 +80,13 @@ class Agent:
         self.stream = self.nice.add_stream(question["components"])
         for component in range(1, question["components"] + 1):
             self.inboxes[component] = deque()
+            for server in question["servers"]:
+                if server["turn"]:
+                    kind = Nice.RelayType.TCP if server["transport"] == "tcp" else Nice.RelayType.UDP
+                    self.nice.set_relay_info(
+                        *(self.stream, component, server["host"], server["port"]),
+                        *(server["username"], server["password"], kind),
+                    )
             LIBRARY.nice_agent_attach_recv(hash(self.nice), self.stream, component, None, self.receiver, None)
 
     def gather(self, _question: dict[str, Any]) -> dict[str, Any]:

@@ -146,8 +146,16 @@ within(
     "6544-4.1-a-reflexive-active-candidate",
 )
 behind(FramesAll, "8489-6.2.2-servers-get-no-frames")
-within(listing(_lower), "6544-4.2-direction-preferences-of-reflexive-candidates")
-behind(LeavesServers, "6544-4.1-connections-to-servers-stay-open")
+within(
+    listing(_lower),
+    "6544-4.2-direction-preferences-of-reflexive-candidates",
+    "6544-4.2-direction-preferences-of-relayed-candidates",
+)
+behind(
+    LeavesServers,
+    "6544-4.1-connections-to-servers-stay-open",
+    "6544-11.2-the-control-connection-of-a-selected-relay-stays",
+)
 within(
     following(lambda policy: re.sub(r"linger: [\d.]+", "linger: 60.0", policy)),
     "6544-11.2-connections-to-servers-are-closed-at-the-end",
