@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from interop.bench import session as session_module
 from interop.bench.endpoints import SUBJECTS, TurnServer
 from interop.bench.figures import ALL_VARIANTS, FIGURES, Better, Bound, Figure, Malloc, Ratio, Variant
 from interop.bench.reference import RECEIVED_MESSAGES, ReferenceConnection
-from interop.bench.runner import FigureResult, as_json, measure, report_lines
+from interop.bench.runner import FigureResult, Measurement, as_json, report_lines
 from interop.bench.scenarios import SCENARIOS
 from interop.bench.scenarios.comparisons import comparisons_forming, comparisons_trickled
 from interop.bench.scenarios.gathering import gathering
@@ -48,6 +49,15 @@ class Runs:
         return {"value": self._values(task), "bytes": 7}
 
 
+async def measure(
+    figure: Figure, *, rounds: int, quick: bool, run: Runs, turn: tuple[str, int] | None = None
+) -> FigureResult:
+    measurement = Measurement(figure, rounds=rounds, quick=quick, run=run)
+    for number in range(measurement.rounds):
+        await measurement.take(number, turn)
+    return measurement.result()
+
+
 def result_of(figure: Figure, values: Callable[[Task], float], rounds: int = 3, quick: bool = False) -> FigureResult:
     return asyncio.run(measure(figure, rounds=rounds, quick=quick, run=Runs(values)))
 
@@ -76,10 +86,15 @@ def test_what_goes_over_a_network_is_measured_in_all_variants() -> None:
 def test_sides_alternate_and_each_variant_has_its_samples() -> None:
     runs = Runs(lambda _task: 1.0)
     asyncio.run(measure(FASTER, rounds=3, quick=False, run=runs))
-    assert [task.subject for task in runs.tasks[:6]] == ["ours", "theirs", "theirs", "ours", "ours", "theirs"]
-    assert [(task.processes, task.malloc) for task in runs.tasks[::6]] == [
-        (variant.processes, variant.malloc) for variant in ALL_VARIANTS
-    ]
+    rounds = [runs.tasks[start : start + 8] for start in (0, 8, 16)]
+    for number, tasks in enumerate(rounds):  # who is first alternates
+        assert [task.subject for task in tasks[::2]] == [("ours", "theirs", "ours")[number]] * 4, (
+            "who is first alternates"
+        )
+        assert {task.subject for task in tasks[:2]} == {"ours", "theirs"}
+        assert [(task.processes, task.malloc) for task in tasks[::2]] == [
+            (variant.processes, variant.malloc) for variant in ALL_VARIANTS
+        ]
     assert {task.options["count"] for task in runs.tasks} == {8}
 
 
@@ -87,6 +102,18 @@ def test_quick_takes_its_own_options() -> None:
     runs = Runs(lambda _task: 1.0)
     asyncio.run(measure(FASTER, rounds=1, quick=True, run=runs))
     assert {task.options["count"] for task in runs.tasks} == {2}
+
+
+def test_the_rounds_of_figures_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs(lambda _task: 1.0)
+    monkeypatch.setattr(command_line, "Measurement", partial(Measurement, run=runs))
+    CliRunner().invoke(command_line.main, ["--rounds", "3", "one-way-tcp-1200", "memory-rss-udp", "stun-exchange"])
+    order = [
+        task.scenario
+        for task, before in zip(runs.tasks, [None, *runs.tasks], strict=False)
+        if before is None or before.scenario != task.scenario
+    ]
+    assert order == ["one_way", "memory", "stun_exchange", "one_way", "stun_exchange", "one_way", "stun_exchange"]
 
 
 def test_a_figure_may_limit_rounds() -> None:
@@ -152,26 +179,22 @@ def test_report_and_json_tell_all() -> None:
 def test_exit_status_says_whether_the_floors_are_met(
     value: float, status: int, summary: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    async def measured(figure: Figure, *, rounds: int, quick: bool, turn: object) -> FigureResult:
-        assert turn is None
-        assert figure.name == "memory-rss-udp"
-        assert rounds % 2
-        return await measure(figure, rounds=rounds, quick=quick, run=Runs(lambda _task: value))
-
-    monkeypatch.setattr(command_line, "measure", measured)
+    runs = Runs(lambda _task: value)
+    monkeypatch.setattr(command_line, "Measurement", partial(Measurement, run=runs))
     file = tmp_path / "bench.json"
     result = CliRunner().invoke(command_line.main, ["memory-rss-udp", "--json", str(file)])
     assert result.exit_code == status
     assert summary in result.output
+    assert {task.scenario for task in runs.tasks} == {"memory"}
     document = json.loads(file.read_text(encoding="utf-8"))
     assert [figure["met"] for figure in document["figures"]] == [status == 0]
 
 
 def test_what_cannot_be_measured_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def broken(figure: Figure, *, rounds: int, quick: bool, turn: object) -> FigureResult:
+    async def broken(task: Task) -> dict[str, Any]:
         raise BenchError("message 5 was lost")
 
-    monkeypatch.setattr(command_line, "measure", broken)
+    monkeypatch.setattr(command_line, "Measurement", partial(Measurement, run=broken))
     result = CliRunner().invoke(command_line.main, ["--quick", "memory-rss-udp"])
     assert result.exit_code == 1
     assert "memory-rss-udp: not measured: message 5 was lost" in result.output

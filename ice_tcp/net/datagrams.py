@@ -110,7 +110,7 @@ class DatagramSocket:
         self._waiting_bytes = 0
         with suppress(OSError):  # else datagrams come one by one
             sock.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
-        loop.add_reader(sock, self._read)
+        loop.add_reader(sock.fileno(), self._read)
 
     @property
     def is_open(self) -> bool:
@@ -213,7 +213,7 @@ class DatagramSocket:
             return False
         if not self._waiting:
             self._waiting = deque()
-            self._loop.add_writer(self._sock, self._write_waiting)
+            self._loop.add_writer(self._sock.fileno(), self._write_waiting)
         self._waiting.append((remote, data))
         self._waiting_bytes += len(data)
         return True
@@ -235,7 +235,7 @@ class DatagramSocket:
             waiting.popleft()
             self._waiting_bytes -= len(data)
         if not waiting:
-            self._loop.remove_writer(self._sock)
+            self._loop.remove_writer(self._sock.fileno())
         if self._waiting_bytes <= self._send_limit // 4:
             self._handler.writable()
 
@@ -250,7 +250,7 @@ class DatagramSocket:
             self._waiting = deque(item for item in self._waiting if item[0] != remote)
             self._waiting_bytes = sum(len(data) for _, data in self._waiting)
             if not self._waiting:
-                self._loop.remove_writer(self._sock)
+                self._loop.remove_writer(self._sock.fileno())
 
     def _read(self) -> None:
         if not self._joining:
@@ -310,8 +310,8 @@ class DatagramSocket:
             return
         if self._batch:
             self._send_batch()
-        self._loop.remove_reader(self._sock)
-        self._loop.remove_writer(self._sock)
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.remove_writer(self._sock.fileno())
         self._waiting = None
         self._sock.close()
 

@@ -43,7 +43,7 @@ class Listener:
 
     def _listen(self) -> None:
         self._pause = None
-        self._loop.add_reader(self.sock, self._accept)
+        self._loop.add_reader(self.sock.fileno(), self._accept)
 
     def _accept(self) -> None:
         for _ in range(_ACCEPTS_PER_WAKE):
@@ -54,7 +54,7 @@ class Listener:
             except OSError as error:
                 if failure_of(error.errno) is Failure.NO_RESOURCES:
                     # The socket stays readable: watching it on would be a busy loop.
-                    self._loop.remove_reader(self.sock)
+                    self._loop.remove_reader(self.sock.fileno())
                     self._pause = self._loop.call_later(_ACCEPT_PAUSE, self._listen)
                     return
                 continue  # that connection ended before we took it
@@ -67,6 +67,6 @@ class Listener:
             return
         if self._pause is not None:
             self._pause.cancel()
-        self._loop.remove_reader(self.sock)
+        self._loop.remove_reader(self.sock.fileno())
         self.sock.close()
         LEASES.release(*self._lease)

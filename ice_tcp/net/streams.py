@@ -150,7 +150,7 @@ class Connection(Generic[P]):
             self._fail(failure_of(error.errno))
             return
         if code == errno.EINPROGRESS:
-            self._loop.add_writer(self._sock, self._connected)
+            self._loop.add_writer(self._sock.fileno(), self._connected)
             self._writing = True
         elif code:
             self._fail(failure_of(code))
@@ -181,7 +181,7 @@ class Connection(Generic[P]):
     def start(self) -> None:
         """Read from now on."""
         self._reading = True
-        self._loop.add_reader(self._sock, self._read)
+        self._loop.add_reader(self._sock.fileno(), self._read)
 
     # Reading
 
@@ -310,7 +310,7 @@ class Connection(Generic[P]):
                 self._written()
         elif not self._writing:
             self._writing = True
-            self._loop.add_writer(self._sock, self._write_more)
+            self._loop.add_writer(self._sock.fileno(), self._write_more)
 
     def _is_flushed(self) -> bool:
         """Whether all that was written is with the kernel."""
@@ -400,7 +400,7 @@ class Connection(Generic[P]):
         except OSError:
             self.abort()
             return
-        self._loop.add_reader(self._sock, self._read_away)
+        self._loop.add_reader(self._sock.fileno(), self._read_away)
 
     def _read_away(self) -> None:
         try:
@@ -424,7 +424,7 @@ class Connection(Generic[P]):
         if self._sock.fileno() < 0:
             return
         self._stop_reading()
-        self._loop.remove_reader(self._sock)
+        self._loop.remove_reader(self._sock.fileno())
         self._stop_writing()
         if self._timer is not None:
             self._timer.cancel()
@@ -436,12 +436,12 @@ class Connection(Generic[P]):
     def _stop_reading(self) -> None:
         if self._reading:
             self._reading = False
-            self._loop.remove_reader(self._sock)
+            self._loop.remove_reader(self._sock.fileno())
 
     def _stop_writing(self) -> None:
         if self._writing:
             self._writing = False
-            self._loop.remove_writer(self._sock)
+            self._loop.remove_writer(self._sock.fileno())
 
 
 PeerConnection: TypeAlias = Connection[StreamPath]

@@ -170,7 +170,7 @@ class SecureConnection(Connection[P]):
 
     def _established(self) -> None:
         self.problem = "the server does not answer the TLS handshake"
-        self._loop.add_reader(self._sock, self._shake)
+        self._loop.add_reader(self._sock.fileno(), self._shake)
         self._shake()
 
     def _shake(self) -> None:

@@ -16,7 +16,7 @@ import click
 
 from interop.bench.endpoints import TURN_PASSWORD, TURN_USER
 from interop.bench.figures import FIGURES, Figure
-from interop.bench.runner import FigureResult, as_json, measure, report_lines
+from interop.bench.runner import FigureResult, Measurement, as_json, report_lines
 from interop.bench.session import BenchError
 from interop.coturn import Coturn, CoturnError
 
@@ -54,18 +54,24 @@ def main(items: tuple[str, ...], json_file: Path | None, quick: bool, rounds: in
 
 
 async def _measure_all(items: tuple[str, ...], rounds: int, quick: bool) -> tuple[list[FigureResult], dict[str, str]]:
-    results: list[FigureResult] = []
+    measurements = {name: Measurement(FIGURES[name], rounds=rounds, quick=quick) for name in items}
     failures: dict[str, str] = {}
-    for name in items:
-        try:
-            with _serving(FIGURES[name]) as turn:
-                result = await measure(FIGURES[name], rounds=rounds, quick=quick, turn=turn)
-        except (BenchError, CoturnError) as error:
-            failures[name] = str(error)
-            print(f"{name}: not measured: {error}\n", flush=True)
-            continue
-        results.append(result)
-        print("\n".join(report_lines(result)), end="\n\n", flush=True)
+    for number in range(rounds):
+        print(f"Round {number + 1} of {rounds} ...", flush=True)
+        for name, measurement in measurements.items():
+            if name in failures or number >= measurement.rounds:
+                continue
+            try:
+                with _serving(measurement.figure) as turn:
+                    await measurement.take(number, turn)
+            except (BenchError, CoturnError) as error:
+                failures[name] = str(error)
+    print()
+    for name, problem in failures.items():
+        print(f"{name}: not measured: {problem}\n")
+    results = [measurement.result() for name, measurement in measurements.items() if name not in failures]
+    for result in results:
+        print("\n".join(report_lines(result)), end="\n\n")
     return results, failures
 
 

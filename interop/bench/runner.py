@@ -1,4 +1,4 @@
-"""Runs figures: samples of both sides alternate, each in a fresh interpreter; then the verdict."""
+"""Runs figures: rounds of all take turns, in each samples of both sides alternate; then the verdict."""
 
 from __future__ import annotations
 
@@ -72,35 +72,45 @@ class FigureResult:
         return self.worst.score >= 1.0
 
 
-async def measure(
-    figure: Figure,
-    *,
-    rounds: int,
-    quick: bool,
-    turn: tuple[str, int] | None = None,
-    run: Run = run_in_fresh_interpreter,
-) -> FigureResult:
-    """Measure all variants of a figure, each ``rounds`` times, which is odd. Raises BenchError.
+class Measurement:
+    """Takes the samples of all variants of a figure, a round at a time, so that rounds of others come in between.
 
-    ``turn`` is the address of the server of a figure that is relayed.
+    A slow phase of the machine, which may last minutes, meets few rounds of a figure then, and no median.
     """
-    rounds = min(rounds, figure.rounds or rounds)
-    options: dict[str, object] = {**figure.options, **(figure.quick if quick else {})}
-    if figure.relayed_by is not None:
-        if turn is None:
-            raise BenchError("there is no server to relay it")
-        options["turn"] = [*turn, figure.relayed_by]
-    results = []
-    for variant in figure.variants:
-        taken: dict[str, list[dict[str, Any]]] = {subject: [] for subject in _subjects(figure)}
-        for number in range(rounds):
+
+    def __init__(self, figure: Figure, *, rounds: int, quick: bool, run: Run = run_in_fresh_interpreter) -> None:
+        """``rounds`` is an odd number; a figure may want fewer."""
+        self.figure = figure
+        self.rounds = min(rounds, figure.rounds or rounds)
+        self._run = run
+        self._options: dict[str, object] = {**figure.options, **(figure.quick if quick else {})}
+        self._taken: dict[Variant, dict[str, list[dict[str, Any]]]] = {
+            variant: {subject: [] for subject in _subjects(figure)} for variant in figure.variants
+        }
+
+    async def take(self, number: int, turn: tuple[str, int] | None = None) -> None:
+        """Take a sample of both sides in each variant. Raises BenchError.
+
+        ``turn`` is the address of the server of a figure that is relayed.
+        """
+        figure, options = self.figure, self._options
+        if figure.relayed_by is not None:
+            if turn is None:
+                raise BenchError("there is no server to relay it")
+            options = options | {"turn": [*turn, figure.relayed_by]}
+        for variant, taken in self._taken.items():
             # Who is first alternates, so that a slow phase of the machine meets both alike
             for subject in list(taken)[:: -1 if number % 2 else 1]:
                 task = Task(figure.scenario, subject, variant.processes, options, variant.malloc)
-                taken[subject].append(await run(task))
+                taken[subject].append(await self._run(task))
+
+    def result(self) -> FigureResult:
+        """What was taken so far."""
+        return FigureResult(self.figure, tuple(self._variant(*each) for each in self._taken.items()))
+
+    def _variant(self, variant: Variant, taken: dict[str, list[dict[str, Any]]]) -> VariantResult:
         sides = [Side(subject, tuple(found)) for subject, found in taken.items()]
-        results.append(VariantResult(figure, variant, sides[0], sides[1] if len(sides) > 1 else None))
-    return FigureResult(figure, tuple(results))
+        return VariantResult(self.figure, variant, sides[0], sides[1] if len(sides) > 1 else None)
 
 
 def report_lines(result: FigureResult) -> Iterator[str]:
