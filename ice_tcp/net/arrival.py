@@ -10,7 +10,7 @@ from contextvars import Context
 class Arrival:
     """Something to await, again and again, by one task at a time.
 
-    A future wakes its task in the next iteration of the loop, which asks the kernel for events in between: a quarter
+    A future wakes its task in the next iteration of the loop, which asks the kernel for events in between: an eighth
     of what a lone message costs. This one, which speaks the protocol that tasks and futures share, can run the task
     at once. It therefore holds no message while a task may be cancelled, and none is lost.
     """
