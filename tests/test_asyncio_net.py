@@ -259,6 +259,9 @@ class TestDatagrams:
                 await handler.received.get()
                 peer.send(b"last")
                 await closed.wait()
+                await asyncio.sleep(ONE_TURN)
+                assert not sock.is_open
+                assert handler.received.empty(), "it was delivered, and nothing reads a closed socket"
 
         run(main())
 

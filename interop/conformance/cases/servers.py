@@ -10,7 +10,7 @@ from interop.conformance.servers import UDP_RELAYED, Method, StunServer, TurnSer
 from interop.conformance.stun import Attr, Kind
 from interop.conformance.target import Capability
 from interop.conformance.trial import ACTIVE, NAT, PASSIVE, SO, UDP, Trial
-from interop.conformance.wire import QUIET
+from interop.conformance.wire import QUIET, Packet
 
 MUST, SHOULD = Level.MUST, Level.SHOULD
 
@@ -216,7 +216,7 @@ async def a_permission_comes_before_the_check(trial: Trial) -> None:
     """Nothing is sent to a peer through the relay before there is a permission for it."""
     server = await _relaying(trial)
     await server.asked(*_PERMITTING)
-    sent = [packet for packet in server.udp.inbox if _is_for_a_peer(packet.data, packet.message)]
+    sent = [packet for packet in server.udp.inbox if _is_for_a_peer(packet)]
     asked = [packet for packet in server.udp.inbox if packet.message and packet.message.method in _PERMITTING]
     require(not sent or sent[0].at > asked[0].at, "a check went out without a permission")
 
@@ -247,9 +247,7 @@ async def the_permission_is_for_the_remote_candidate(trial: Trial) -> None:
 async def checks_go_through_the_relay(trial: Trial) -> None:
     """A check is sent from the relayed candidate to the peer's: by a Send indication, or on a channel."""
     server = await _relaying(trial)
-    found = await trial.wire.find(
-        lambda: next((each for each in server.udp.inbox if _is_for_a_peer(each.data, each.message)), None)
-    )
+    found = await trial.wire.find(lambda: next((each for each in server.udp.inbox if _is_for_a_peer(each)), None))
     require(found is not None, "no check came to the server for the peer")
 
 
@@ -262,11 +260,11 @@ async def _relaying(trial: Trial) -> TurnServer:
     return server
 
 
-def _is_for_a_peer(data: bytes, message: object) -> bool:
+def _is_for_a_peer(packet: Packet) -> bool:
     """A Send indication, or ChannelData."""
-    if message is None:
-        return bool(data) and data[0] >> 6 == 1
-    return getattr(message, "method", None) == Method.SEND
+    if packet.message is None:
+        return bool(packet.data) and packet.data[0] >> 6 == 1
+    return packet.message.method == Method.SEND
 
 
 # Server-reflexive TCP candidates (RFC 6544 s4.2, s5.1, s5.2, s11.2)
