@@ -15,7 +15,7 @@ from ice_tcp.core.commands import Failure
 from ice_tcp.datapath import Received, StreamPath, Traffic
 from ice_tcp.framing import FrameSplitter
 from ice_tcp.net.asyncio_net import Network
-from ice_tcp.net.datagrams import MAX_DATAGRAM_BYTES, DatagramSocket
+from ice_tcp.net.datagrams import MAX_DATAGRAM_BYTES, ConnectedSocket, DatagramSocket
 from ice_tcp.net.listeners import Listener
 from ice_tcp.net.sockets import LEASES, NetworkError, SocketAddress, bind_connector, bind_udp, transport_address
 from ice_tcp.net.streams import Connection, PeerConnection
@@ -239,6 +239,36 @@ class TestDatagrams:
                     pass
                 assert [datagrams for datagrams, _ in handler.turns] == [[b"1", b"2"], [b"3"], [b"4"], [b"5", b"6"]]
                 assert [at_once for _, at_once in handler.turns] == [False, False, False, True], "there is more to come"
+
+        run(main())
+
+    def test_what_came_before_a_refusal_is_delivered(self) -> None:
+        class Refused(socket.socket):
+            told = False
+
+            def recvmsg(self, *sizes: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, SocketAddress]:
+                if not Refused.told:
+                    Refused.told = True
+                    return b"before", [], 0, (HOST, 9)
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "nobody listens")
+
+        class Closing(Datagrams):
+            socket: ConnectedSocket
+
+            def datagram_refused(self) -> None:
+                self.socket.close()
+                self.room.set()
+
+        async def main() -> None:
+            handler = Closing()
+            with bind_udp(HOST, None) as peer:
+                plain = bind_udp(HOST, None)
+                wrapped = Refused(fileno=plain.detach())
+                loop = asyncio.get_running_loop()
+                handler.socket = ConnectedSocket(loop, wrapped, HOST, peer.getsockname(), 2**20, handler)
+                peer.sendto(b"something to read", (HOST, handler.socket.address.port))
+                await handler.room.wait()
+                assert handler.received.get_nowait() == b"before"
 
         run(main())
 

@@ -263,13 +263,14 @@ class DatagramSocket:
         at_once = not (self._bursty or self._grouped)
         self._grouped = False
         count = 0
+        problem: OSError | None = None
         while count < _READS_PER_WAKE:
             try:
                 data, control, _, source = self._sock.recvmsg(_READ_BYTES, _CONTROL_BYTES)
             except _WOULD_BLOCK:
                 break
             except OSError as error:  # ICMP's answer to an earlier datagram, reported once
-                self._lost(error)
+                problem = error
                 break
             count += 1
             if source != origin:
@@ -284,8 +285,10 @@ class DatagramSocket:
             else:
                 packets.append(data)
         self._quiet = _QUIET_WAKES if count == 1 and len(packets) == 1 else 0
-        if packets and self.is_open:
-            self._handler.datagrams_received(packets, origin, at_once=at_once)
+        if packets:
+            self._handler.datagrams_received(packets, origin, at_once=at_once and problem is None)
+        if problem is not None and self.is_open:
+            self._lost(problem)
 
     def _read_one(self) -> None:
         """As `_read`, for a datagram that is probably alone."""
