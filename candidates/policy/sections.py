@@ -233,6 +233,11 @@ class SimultaneousOpen(Section):
         default=6, description="Number of fast refusals in a row after which a fresh local port is taken."
     )
     fresh_ports: Count = Field(default=1, description="Number of fresh local ports a base takes at most.")
+    predict_ports: Count = Field(
+        default=0,
+        le=60,
+        description="Number of predicted ports told of a base behind a NAT that counts them; 0 predicts none.",
+    )
 
 
 class Limits(Section):

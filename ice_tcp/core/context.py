@@ -16,7 +16,7 @@ from ice_tcp.core.trace import Record, TraceSink
 class Context:
     """One an agent, handed to its machines."""
 
-    __slots__ = ("_last_id", "commands", "events", "pacer", "policy", "relay", "rng", "timers", "trace")
+    __slots__ = ("_last_id", "commands", "connects", "events", "pacer", "policy", "relay", "rng", "timers", "trace")
 
     def __init__(self, policy: Policy, rng: random.Random, pacer: Pacer, trace: TraceSink | None) -> None:
         self.policy = policy
@@ -26,6 +26,8 @@ class Context:
         self.timers = Timers()
         self.commands: list[Command] = []
         self.events: list[Event] = []
+        self.connects: list[object] = []
+        """What each TCP connection was for, in the order in which they were begun, since gathering began."""
         self.relay: Callable[[RelayPath, bytes, float], None] = _no_relay
         """Sends a STUN message through a relay."""
         self._last_id = 0

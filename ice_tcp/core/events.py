@@ -85,6 +85,17 @@ class MappingBehaviour(StrEnum):
         return self in (self.ADDRESS_DEPENDENT, self.ADDRESS_AND_PORT_DEPENDENT, self.DEPENDENT)
 
 
+class PortAllocation(StrEnum):
+    """Which outer ports a NAT gives to connections (RFC 4787 s4.2.1)."""
+
+    PRESERVED = "preserved"
+    """Those of the host."""
+    SEQUENTIAL = "sequential"
+    """One after the other, a constant step apart."""
+    RANDOM = "random"
+    """No rule that was recognised."""
+
+
 class Purpose(StrEnum):
     """What was wanted of a server."""
 

@@ -19,6 +19,7 @@ from candidates.priority import candidate_priority, rank_addresses
 from ice_tcp.core.commands import Close, Failure, Listen, ListenerId, OpenUdp, SocketId
 from ice_tcp.core.context import Context
 from ice_tcp.core.paths import Base
+from ice_tcp.core.roles import Roles
 from ice_tcp.core.servers import RelayUser, Server, Servers
 from ice_tcp.core.timers import Timer
 from ice_tcp.core.trace import AddressIgnored
@@ -61,6 +62,7 @@ class Gathering:
         self,
         context: Context,
         components: int,
+        roles: Roles,
         relay_user: RelayUser,
         found: Callable[[Base, Candidate, float], None],
         done: Callable[[float], None],
@@ -75,7 +77,7 @@ class Gathering:
         self._pending: set[int] = set()
         self._deadline: Timer | None = None
         self._running = False
-        self.servers = Servers(context, components, relay_user, self._foundations, found, self._end_if_done)
+        self.servers = Servers(context, components, relay_user, roles, self._foundations, found, self._end_if_done)
 
     @property
     def started(self) -> bool:

@@ -17,6 +17,8 @@ from ice_tcp.core.trace import Nominated
 
 _LEANING_ROUND_TRIPS = 4
 """A peer that is reached in spite of our NAT is reached within about two."""
+_LOSS_REPAIR = 1.0
+"""Seconds after which TCP repeats a SYN (RFC 6298 s2), and a check over UDP is on its way again, too."""
 
 
 class Choices(Protocol):
@@ -140,7 +142,8 @@ class Nomination:
             return policy.grace
         if not self._leans_on_relay(best):
             return policy.relay_grace
-        return min(policy.relay_grace, max(policy.grace, _LEANING_ROUND_TRIPS * best.answered_in))
+        one_loss = _LEANING_ROUND_TRIPS * best.answered_in + _LOSS_REPAIR
+        return min(policy.relay_grace, max(policy.grace, one_loss))
 
     def _end_grace(self, kind: tuple[int, bool], now: float) -> None:
         self._grace_over.add(kind)

@@ -219,14 +219,22 @@ class Connections:
         return self._by_ends.get((base, remote))
 
     def may_dial(self, base: Base, remote: TransportAddress) -> bool:
+        """Whether neither this one nor too many others are under way (RFC 6544 s12).
+
+        From a simultaneous-open base, ports of one address beyond the first are what a peer predicts of itself. At most
+        one of them answers, and the others have to stay under way for it; they are counted apart.
+        """
         if (base, remote) in self._dials:
             return False
-        limit = self._context.policy.limits.connects_per_ip
-        outstanding = [dial.base.tcptype for dial in self._dials.values() if dial.remote.host == remote.host]
+        policy = self._context.policy
+        limit, predicted = policy.limits.connects_per_ip, policy.simultaneous_open.predict_ports
+        outstanding = [dial.base for dial in self._dials.values() if dial.remote.host == remote.host]
+        openers = [each for each in outstanding if each.tcptype is TcpType.SO]
+        further = min(predicted, len(openers) - len(set(openers)))
         if base.tcptype is TcpType.SO:
-            return len(outstanding) < limit
-        others = sum(tcptype is not TcpType.SO for tcptype in outstanding)
-        return len(outstanding) < limit and others < max(1, limit - 1)
+            return (base in openers and further < predicted) or len(outstanding) - further < limit
+        others = len(outstanding) - len(openers)
+        return len(outstanding) - further < limit and others < max(1, limit - 1)
 
     def dial(
         self, pair: int, base: Base, remote: TransportAddress, on_open: OnOpen, on_failed: OnFailed, now: float
@@ -236,6 +244,8 @@ class Connections:
         dial = Dial(pair, base, remote, on_open, on_failed, float(policy.simultaneous_open.burst))
         dial.deadline = now + policy.timeouts.connect
         self._dials[base, remote] = dial
+        if not base.is_relayed:
+            self._context.connects.append(base)
         self._connect(dial, now)
         return dial
 

@@ -87,7 +87,7 @@ class Session:
         self.connections = Connections(context, self.stream_ended, self._open_fresh_port)
         self._checks = Checks(context, self.roles, self.transactions, self.connections, self)
         self.binding = Binding(context, self.roles, self.transactions, self.generation_of, self)
-        self.gathering = Gathering(context, components, self, self._candidate_found, self._gathering_done)
+        self.gathering = Gathering(context, components, self.roles, self, self._candidate_found, self._gathering_done)
         self.usage = Usage(context, self.transactions, components, self)
         self._recovery = Recovery(context, self.usage, self._path_given_up, self._drop)
         self.previous: Generation | None = None
@@ -462,14 +462,14 @@ class Session:
 
     def _leans_on_relay(self, pair: Pair) -> bool:
         """Whether our NATs map by destination, so that a direct pair of the component is unlikely (RFC 4787 s4.1)."""
-        generation, mappings = self.current, self.gathering.servers.mappings
+        generation, servers = self.current, self.gathering.servers
         hoped_for = [
             each.base
             for each in generation.checklist
             if each.component == pair.component and each.alive and not each.is_relayed
         ]
         ours = [each.base for each in generation.local_candidates if not each.base.is_relayed]
-        return all(mappings.is_dependent(base) for base in hoped_for or ours)
+        return all(servers.is_hopeless(base) for base in hoped_for or ours)
 
     def _remote_known(self, candidate: Candidate, now: float) -> None:
         """Relays let through whom we know."""

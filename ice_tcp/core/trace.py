@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from candidates.candidate import Candidate, TransportAddress
 from ice_tcp.core.commands import Failure, Path, StreamId
+from ice_tcp.core.events import PortAllocation
 from ice_tcp.core.exchanges import ServerRecord
 from ice_tcp.core.verdicts import Verdict
 
@@ -63,6 +64,15 @@ class AddressIgnored:
 
     host: str
     rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class PortsPredicted:
+    """How the NAT before a base chooses ports, and where the base will probably be seen."""
+
+    base: TransportAddress
+    allocation: PortAllocation
+    addresses: tuple[TransportAddress, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +208,7 @@ class Reopening:
 
 Record: TypeAlias = (
     MessageDropped
+    | PortsPredicted
     | CandidateIgnored
     | LocalCandidateKept
     | AddressIgnored

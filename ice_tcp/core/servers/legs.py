@@ -10,6 +10,7 @@ from ice_tcp.core.commands import (
     Close,
     Failure,
     LegId,
+    LegTransport,
     ListenerId,
     OpenLeg,
     PortRange,
@@ -101,6 +102,8 @@ class Legs:
         """Ask for a leg from ``host``; the owner hears ``leg_opened`` or ``leg_lost``."""
         leg = Leg(self, LegId(self.context.issue()), endpoint, owner)
         self._by_id[leg.id] = leg
+        if endpoint.transport is not LegTransport.UDP:
+            self.context.connects.append(leg)
         secure = endpoint.transport.secure
         timeout = self.context.policy.timeouts.connect
         self.context.commands.append(

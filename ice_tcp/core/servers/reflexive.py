@@ -18,6 +18,7 @@ from ice_tcp.core.servers.directory import reaches
 from ice_tcp.core.servers.launcher import Launcher
 from ice_tcp.core.servers.legs import Leg, Legs, cause_of
 from ice_tcp.core.servers.mapping import Mappings
+from ice_tcp.core.servers.prediction import Observation
 from ice_tcp.core.servers.reports import Purpose, Reports
 from ice_tcp.core.servers.server import Server
 from ice_tcp.core.timers import Timer
@@ -34,7 +35,7 @@ class Question:
     ``servers`` are those of the policy that are found there, ``outcome`` what became of it, None while it runs.
     """
 
-    __slots__ = ("_asker", "_job", "_leg", "base", "endpoint", "outcome", "purpose", "servers")
+    __slots__ = ("_asker", "_job", "_leg", "base", "endpoint", "ordinal", "outcome", "purpose", "servers")
 
     def __init__(
         self, asker: Reflexive, base: Base, server: Server, endpoint: ServerEndpoint, purpose: Purpose
@@ -42,6 +43,7 @@ class Question:
         self._asker = asker
         self._job: BindingJob | None = None
         self._leg: Leg | None = None
+        self.ordinal = 0
         self.base = base
         self.servers = [server]
         self.endpoint = endpoint
@@ -62,6 +64,7 @@ class Question:
 
     def ask(self, now: float) -> None:
         """Ask for the first time, or once more on the same way."""
+        self.ordinal = len(self._asker.context.connects)
         context = self._asker.context
         if self._job is not None and self.has_a_way:
             self._job.start(now)
@@ -161,6 +164,7 @@ class Reflexive:
         "_staggered",
         "context",
         "legs",
+        "observations",
     )
 
     def __init__(
@@ -189,11 +193,17 @@ class Reflexive:
         self._staggered: dict[tuple[Base, str], tuple[list[ServerEndpoint], Timer]] = {}
         self._earlier: dict[tuple[Base, ServerEndpoint], Question] = {}
         self._keepalive: Timer | None = None
+        self.observations: list[Observation] = []
 
     @property
     def pending(self) -> bool:
         """Whether a candidate may still come."""
-        return any(question.purpose is Purpose.REFLEXIVE for question in self._running) or bool(self._staggered)
+        return any(self._is_awaited(question) for question in self._running) or bool(self._staggered)
+
+    def _is_awaited(self, question: Question) -> bool:
+        """What only tells of the NAT is waited for where ports are predicted from it."""
+        predicts = self.context.policy.simultaneous_open.predict_ports > 0
+        return question.purpose is Purpose.REFLEXIVE or (predicts and question.base.transport is Transport.TCP)
 
     def base_opened(self, base: Base, now: float) -> None:
         """A base has its address: ask the servers that are known."""
@@ -266,6 +276,8 @@ class Reflexive:
         self._bases.clear()
         self._servers.clear()
         self._asked.clear()
+        self.observations.clear()
+        self.context.connects.clear()
 
     # -- what the questions tell
 
@@ -277,6 +289,7 @@ class Reflexive:
             self._end_stagger((question.base, server.name))
         self._report(question)
         self._mappings.observe(question.base, question.endpoint.address, mapping.mapped)
+        self.observations.append(Observation(question.ordinal, question.base, mapping.mapped))
         if question.purpose is Purpose.REFLEXIVE:
             self._tell(question, mapping, now)
         self._probe(question, mapping, now)

@@ -18,16 +18,18 @@ from candidates.priority import candidate_priority
 from ice_tcp.core.commands import QueryId, ServerEndpoint, SocketId
 from ice_tcp.core.context import Context
 from ice_tcp.core.paths import Base
+from ice_tcp.core.roles import Roles
 from ice_tcp.core.servers.directory import Directory
 from ice_tcp.core.servers.launcher import Launcher
 from ice_tcp.core.servers.legs import Legs
 from ice_tcp.core.servers.mapping import Mappings
+from ice_tcp.core.servers.prediction import Prediction, predict
 from ice_tcp.core.servers.reflexive import Reflexive
 from ice_tcp.core.servers.relay import Relay
 from ice_tcp.core.servers.relays import Relays, RelayUser
 from ice_tcp.core.servers.reports import Reports
 from ice_tcp.core.servers.server import Server
-from ice_tcp.core.trace import CandidateIgnored
+from ice_tcp.core.trace import CandidateIgnored, PortsPredicted
 
 HIDDEN = {4: TransportAddress("0.0.0.0", DISCARD_PORT), 6: TransportAddress("::", DISCARD_PORT)}  # noqa: S104
 """The related address of a candidate whose base is nobody's business (RFC 8839 s5.1)."""
@@ -48,11 +50,13 @@ class Servers:
         context: Context,
         components: int,
         user: RelayUser,
+        roles: Roles,
         foundations: Foundations,
         found: Callable[[Base, Candidate, float], None],
         ended: Callable[[float], None],
     ) -> None:
         self._context = context
+        self._roles = roles
         self._components = components
         self._foundations = foundations
         self._found = found
@@ -60,13 +64,15 @@ class Servers:
         self._servers: tuple[Server, ...] = ()
         self._given: dict[Base, list[TransportAddress]] = {}
         self._active: dict[tuple[int, str], Base] = {}
+        self._predictions: dict[Base, Prediction | None] = {}
+        """By simultaneous-open base; None as long as too little was observed."""
         self._launcher = Launcher(context)
         self.legs = Legs(context)
         self.reports = Reports(context)
         self.mappings = Mappings(context)
         self.directory = Directory(context, self.reports, self._server_known)
         self.reflexive = Reflexive(
-            *(context, self.legs, self._launcher, self.reports, self.mappings, self._seen_as, ended)
+            *(context, self.legs, self._launcher, self.reports, self.mappings, self._seen_as, self._reflexive_ended)
         )
         self.relays = Relays(*(context, self.legs, self._launcher, self.reports, user, self._relayed_at, ended))
 
@@ -85,6 +91,7 @@ class Servers:
         self._launcher.clear()
         self._given.clear()
         self._active.clear()
+        self._predictions.clear()
         self.reflexive.begin()
         self.reports.clear()
         self.mappings.clear()
@@ -95,17 +102,21 @@ class Servers:
         """A base of this host has its address."""
         if base.tcptype is TcpType.ACTIVE:
             self._active[base.component, base.host] = base
-        else:
-            self.reflexive.base_opened(base, now)
+            return
+        if base.tcptype is TcpType.SO:
+            self._predictions[base] = None
+        self.reflexive.base_opened(base, now)
 
     def base_lost(self, base: Base, now: float) -> None:
         """Its socket is gone."""
+        self._predictions.pop(base, None)
         self.reflexive.base_lost(base, now)
 
     def give_up(self, now: float) -> None:
         """Gathering ends at its deadline."""
         self.directory.give_up()
         self.reflexive.give_up()
+        self._predict(now)
         self.relays.give_up(now)
 
     def conclude(self, kept: Iterable[Base], now: float) -> None:
@@ -121,11 +132,15 @@ class Servers:
 
     def resolved(self, query: QueryId, endpoints: Sequence[ServerEndpoint], now: float) -> None:
         self.directory.resolved(query, endpoints, now)
-        self._ended(now)
+        self._reflexive_ended(now)
 
     def query_failed(self, query: QueryId, text: str, now: float) -> None:
         self.directory.failed(query, text)
-        self._ended(now)
+        self._reflexive_ended(now)
+
+    def is_hopeless(self, base: Base) -> bool:
+        """Whether peers will hardly meet what they are told of this base: its NAT maps by destination, at random."""
+        return self.mappings.is_dependent(base) and not self._may_predict(base)
 
     # -- inside
 
@@ -139,17 +154,17 @@ class Servers:
 
         A TCP mapping shows as well where the active base of the same address is seen (RFC 6544 s5.2).
         """
-        self._tell_reflexive(base, endpoint, mapped, now)
+        self._tell_reflexive(base, endpoint.address.host, mapped, now)
         active = self._active.get((base.component, base.host)) if base.transport is Transport.TCP else None
         if active is not None:
-            self._tell_reflexive(active, endpoint, TransportAddress(mapped.host, DISCARD_PORT), now)
+            self._tell_reflexive(active, endpoint.address.host, TransportAddress(mapped.host, DISCARD_PORT), now)
 
-    def _tell_reflexive(self, base: Base, endpoint: ServerEndpoint, mapped: TransportAddress, now: float) -> None:
+    def _tell_reflexive(self, base: Base, source: str, mapped: TransportAddress, now: float) -> None:
         """Unless it is redundant: seen before, or the base's very address (RFC 8445 s5.1.3)."""
         assert base.address is not None
         given = self._given.setdefault(base, [])
         rank = min(base.rank * _RANKS_A_HOST + min(len(given), _RANKS_A_HOST - 1), _LOWEST_RANK)
-        candidate = self._candidate(CandidateType.SRFLX, base, endpoint, mapped, base.address, rank)
+        candidate = self._candidate(CandidateType.SRFLX, base, source, mapped, base.address, rank)
         if mapped == base.address:
             self._ignore(candidate, "the server sees the base itself", now)
         elif mapped in given:
@@ -158,27 +173,59 @@ class Servers:
             given.append(mapped)
             self._found(base, candidate, now)
 
+    def _reflexive_ended(self, now: float) -> None:
+        if not (self.directory.pending or self.reflexive.pending):
+            self._predict(now)
+        self._ended(now)
+
+    def _predict(self, now: float) -> None:
+        """Tell where simultaneous-open bases will probably be seen, if the policy says so."""
+        count = self._context.policy.simultaneous_open.predict_ports
+        if not count:
+            return
+        for base in [base for base, known in self._predictions.items() if known is None]:
+            prediction = self._predictions[base] = predict(
+                base, self.reflexive.observations, self._context.connects, count
+            )
+            if prediction is None:
+                continue
+            assert base.address is not None
+            addresses = prediction.addresses(controlling=self._roles.controlling)
+            self._context.note(now, PortsPredicted(base.address, prediction.allocation, addresses))
+            for address in addresses:
+                self._tell_predicted(base, address, now)
+
+    def _may_predict(self, base: Base) -> bool:
+        if not self._context.policy.simultaneous_open.predict_ports or base not in self._predictions:
+            return False
+        prediction = self._predictions[base]
+        return self.pending if prediction is None else bool(prediction)
+
+    def _tell_predicted(self, base: Base, address: TransportAddress, now: float) -> None:
+        """Each has a foundation of its own: one that hangs says nothing of the next (RFC 8445 s6.1.4.2)."""
+        self._tell_reflexive(base, str(address), address, now)
+
     def _ignore(self, candidate: Candidate, why: str, now: float) -> None:
         self._context.note(now, CandidateIgnored(candidate, f"redundant: {why} (RFC 8445 s5.1.3)"))
 
     def _relayed_at(self, relay: Relay, base: Base, now: float) -> None:
         assert base.address is not None
         related = relay.mapped or HIDDEN[base.address.family or 4]
-        self._found(
-            base, self._candidate(CandidateType.RELAY, base, relay.endpoint, base.address, related, base.rank), now
-        )
+        source = relay.endpoint.address.host
+        candidate = self._candidate(CandidateType.RELAY, base, source, base.address, related, base.rank)
+        self._found(base, candidate, now)
 
     def _candidate(
         self,
         type_: CandidateType,
         base: Base,
-        endpoint: ServerEndpoint,
+        source: str,
         address: TransportAddress,
         related: TransportAddress,
         rank: int,
     ) -> Candidate:
         candidate = Candidate(
-            foundation=self._foundations.of(type_, base.host, base.transport, base.tcptype, endpoint.address.host),
+            foundation=self._foundations.of(type_, base.host, base.transport, base.tcptype, source),
             component=base.component,
             transport=base.transport,
             priority=candidate_priority(
