@@ -78,6 +78,7 @@ def test_the_defaults_that_the_core_reads() -> None:
         "fast_refusal": 0.02,
         "fresh_port_after": 6,
         "fresh_ports": 1,
+        "predict_ports": 0,
     }
     assert policy.limits.receive_bytes == 4 * 2**20
 

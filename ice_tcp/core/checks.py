@@ -158,6 +158,8 @@ class Checks:
         transaction = Transaction(transaction_id, path, request, generation.remote_key, answered, failed)
         pair.transaction = transaction
         pair.requests_sent += 1
+        if pair.requests_sent == 1 and not (pair.is_tcp or pair.base.is_relayed):
+            self._context.begin_flow(pair.base.host, pair.base.transport, pair.base)
         known = self._outcomes.is_authenticated(path)
         self._context.note(
             now,

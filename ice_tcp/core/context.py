@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from candidates.candidate import Transport
 from candidates.policy import Policy
 from ice_tcp.core.commands import Command, RelayPath
 from ice_tcp.core.events import Event
@@ -13,10 +15,19 @@ from ice_tcp.core.timers import Timers
 from ice_tcp.core.trace import Record, TraceSink
 
 
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Messages began to go from an address of this host to a new remote endpoint; from a peer's view, if ``base``."""
+
+    host: str
+    transport: Transport
+    base: object | None
+
+
 class Context:
     """One an agent, handed to its machines."""
 
-    __slots__ = ("_last_id", "commands", "connects", "events", "pacer", "policy", "relay", "rng", "timers", "trace")
+    __slots__ = ("_last_id", "commands", "events", "flows", "pacer", "policy", "relay", "rng", "timers", "trace")
 
     def __init__(self, policy: Policy, rng: random.Random, pacer: Pacer, trace: TraceSink | None) -> None:
         self.policy = policy
@@ -26,8 +37,8 @@ class Context:
         self.timers = Timers()
         self.commands: list[Command] = []
         self.events: list[Event] = []
-        self.connects: list[object] = []
-        """What each TCP connection was for, in the order in which they were begun, since gathering began."""
+        self.flows: list[Flow] = []
+        """What a NAT mapped, in its order; kept only where ports are predicted from it."""
         self.relay: Callable[[RelayPath, bytes, float], None] = _no_relay
         """Sends a STUN message through a relay."""
         self._last_id = 0
@@ -39,6 +50,12 @@ class Context:
 
     def transaction_id(self) -> bytes:
         return self.rng.getrandbits(96).to_bytes(12, "big")
+
+    def begin_flow(self, host: str, transport: Transport, base: object | None = None) -> int:
+        """The number of the flow in `flows`; ``base`` if it goes to a peer."""
+        if self.policy.simultaneous_open.predict_ports:
+            self.flows.append(Flow(host, transport, base))
+        return len(self.flows) - 1
 
     def note(self, now: float, record: Record) -> None:
         if self.trace is not None:

@@ -18,7 +18,7 @@ from ice_tcp.core.pacing import Pacer
 from ice_tcp.core.trace import Record
 from tests.core.net import AWAY, UDP_ONLY, Net, Node, policy, tcp_candidate, tcp_only
 from tests.core.peer import Peer
-from tests.core_servers.world import World, served, turn
+from tests.core_servers.world import HOST, OTHER_HOST, OTHER_PORT, STUN, Nat, NatKind, World, served, turn
 
 RECORDS: tuple[type[object], ...] = typing.get_args(Record)
 
@@ -123,7 +123,18 @@ def served_session() -> Node:
     return node
 
 
+def predicting_session() -> Node:
+    """A node behind a NAT that counts its ports."""
+    world = World()
+    world.server(hosts=[HOST, OTHER_HOST], alternate_port=OTHER_PORT)
+    policy = served(STUN, transports=["tcp"], simultaneous_open={"predict_ports": 2})
+    node = world.client(policy, nat=Nat(NatKind.PORT_DEPENDENT))
+    node.gather()
+    world.run(5)
+    return node
+
+
 def test_every_kind_of_record_is_written_when_its_thing_happens() -> None:
-    one, other = busy_session()
-    written = {type(record) for node in (one, other, tcp_session(), served_session()) for _, record in node.trace}
+    nodes = (*busy_session(), tcp_session(), served_session(), predicting_session())
+    written = {type(record) for node in nodes for _, record in node.trace}
     assert set(RECORDS) - written == set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from candidates.candidate import TransportAddress
+from candidates.candidate import Transport, TransportAddress
 from ice_tcp.core.commands import (
     BindChannel,
     Close,
@@ -49,7 +49,7 @@ class LegOwner(Protocol):
 class Leg:
     """One socket or connection to one server; the `ServerPath` of the machine on it."""
 
-    __slots__ = ("_legs", "endpoint", "id", "local", "owner")
+    __slots__ = ("_legs", "endpoint", "flow", "id", "local", "owner")
 
     def __init__(self, legs: Legs, id_: LegId, endpoint: ServerEndpoint, owner: LegOwner) -> None:
         self._legs = legs
@@ -57,6 +57,8 @@ class Leg:
         self.endpoint = endpoint
         self.owner = owner
         self.local: TransportAddress | None = None
+        self.flow = -1
+        """Its number, as `Context.flows` counts."""
 
     @property
     def reliable(self) -> bool:
@@ -102,8 +104,9 @@ class Legs:
         """Ask for a leg from ``host``; the owner hears ``leg_opened`` or ``leg_lost``."""
         leg = Leg(self, LegId(self.context.issue()), endpoint, owner)
         self._by_id[leg.id] = leg
-        if endpoint.transport is not LegTransport.UDP:
-            self.context.connects.append(leg)
+        leg.flow = self.context.begin_flow(
+            host, Transport.UDP if endpoint.transport is LegTransport.UDP else Transport.TCP
+        )
         secure = endpoint.transport.secure
         timeout = self.context.policy.timeouts.connect
         self.context.commands.append(

@@ -6,14 +6,14 @@ host, and some count. With two observations or more that is seen, and the ports 
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import gcd
 from typing import Final
 
 from candidates.candidate import TransportAddress
+from ice_tcp.core.context import Flow
 from ice_tcp.core.events import PortAllocation
 from ice_tcp.core.paths import Base
 
@@ -25,9 +25,9 @@ _OBSERVATIONS: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """A server saw ``base`` come from ``mapped``, on the connection of this number, as `Context.connects` counts."""
+    """A server saw ``base`` come from ``mapped``, on the flow of this number, as `Context.flows` counts."""
 
-    ordinal: int
+    flow: int
     base: Base
     mapped: TransportAddress
 
@@ -53,9 +53,7 @@ class Prediction:
         tries the ports in steps of one, and the other in steps of two, they meet, however many others each NAT has
         given meanwhile; the more of these, the later. So the controlling side tells every second one first.
         """
-        step = 2 if controlling else 1
-        half = (len(self.ahead) + 1) // 2
-        first = self.ahead[::step][:half]
+        first = self.ahead[::2] if controlling else self.ahead[: (3 * len(self.ahead) + 3) // 4]
         rest = [port for port in self.ahead if port not in first]
         return tuple(TransportAddress(self.host, port) for port in (*first, *self.passed, *rest))
 
@@ -63,67 +61,112 @@ class Prediction:
         return bool(self.ahead or self.passed)
 
 
-def predict(
-    base: Base, observations: Iterable[Observation], connects: Sequence[object], count: int
-) -> Prediction | None:
+def predict(base: Base, observations: Iterable[Observation], flows: Sequence[Flow], count: int) -> Prediction | None:
     """Of a simultaneous-open base, ``count`` addresses at most; None if too little was observed.
 
-    ``connects`` are all connections that this host began: each took a port, those of the base what peers will meet.
+    ``flows`` are all that this agent began: each took a port, those of the base what peers will meet.
     """
-    ordered = sorted(observations, key=lambda each: each.ordinal)
+    ordered = sorted((each for each in observations if each.base.host == base.host), key=lambda each: each.flow)
     tcp = [each for each in ordered if each.base.transport is base.transport]
     own = [each for each in tcp if each.base is base]
     if not own:
         return _preserved(base, ordered)
     if len(own) < _OBSERVATIONS or len({each.mapped for each in own}) == 1:
         return None  # what a server saw may be what a peer meets
-    # Most NATs that count do so for all connections together.
-    line = next((each for each in (tcp, own) if _step(each)), None)
-    if line is None:
+    # Most NATs that count do so for all connections together, some for datagrams as well, some for each port of ours.
+    rules: list[Callable[[Flow], bool]]
+    if gap := _common_gap(tcp):
+        line, rules = tcp, [lambda flow: flow.transport is base.transport, lambda _: True]
+    elif gap := _common_gap(own):
+        line, rules = own, [lambda flow: flow.base is base]
+    else:
         return Prediction(PortAllocation.RANDOM)
-    step, last = _step(line), line[-1]
-    since = connects[last.ordinal + 1 :]
-    passed = [port for pair in pairwise(line) for port in _between(base, *pair, connects, step)][: count // 2]
-    ports = (last.mapped.port + step * number for number in itertools.count(1))
-    ahead = [port for port, connect in zip(ports, [*since, *[base] * count]) if connect is base]  # noqa: B905 - endless
-    ahead = ahead[: count - len(passed)]
-    return Prediction(PortAllocation.SEQUENTIAL, last.mapped.host, _valid(ahead), _valid(passed))
+    counted = min(
+        (_Counter(base, line, flows, step, rule) for step in _divisors(gap) for rule in rules),
+        key=lambda each: each.misfit,
+    )
+    passed = counted.passed()[: count // 2]
+    ahead = counted.ahead(count - len(passed))
+    return Prediction(PortAllocation.SEQUENTIAL, line[-1].mapped.host, _valid(ahead), _valid(passed))
+
+
+class _Counter:
+    """A NAT that counts some flows in steps, seen through the eyes of servers."""
+
+    def __init__(
+        self,
+        base: Base,
+        line: Sequence[Observation],
+        flows: Sequence[Flow],
+        step: int,
+        counts: Callable[[Flow], bool],
+    ) -> None:
+        def counted(flows: Sequence[Flow]) -> list[Flow]:
+            return [flow for flow in flows if flow.host == base.host and counts(flow)]
+
+        self._base = base
+        self._step = step
+        self._last = line[-1].mapped.port
+        self._since = counted(flows[line[-1].flow + 1 :])
+        self._gaps = [
+            (
+                range(earlier.mapped.port + step, later.mapped.port, step),
+                counted(flows[earlier.flow + 1 : later.flow]),
+            )
+            for earlier, later in pairwise(line)
+        ]
+
+    @property
+    def misfit(self) -> int:
+        """How many ports were not given to flows that are counted, or the reverse."""
+        return sum(abs(len(ports) - len(flows)) for ports, flows in self._gaps)
+
+    def passed(self) -> list[int]:
+        """What was given to the base while servers were asked; the most likely first."""
+        return [port for ports, flows in self._gaps for port in self._likely(ports, flows)]
+
+    def ahead(self, count: int) -> list[int]:
+        """What the base gets after the last that a server saw, begun already or not."""
+        own = [index for index, flow in enumerate(self._since) if flow.base is self._base]
+        next_ = len(self._since)
+        return [self._last + self._step * (index + 1) for index in (*own, *range(next_, next_ + count))][:count]
+
+    def _likely(self, ports: Sequence[int], flows: Sequence[Flow]) -> list[int]:
+        places = [place for place, flow in enumerate(flows) if flow.base is self._base]
+        if len(ports) == len(flows):
+            return [ports[place] for place in places]
+        # The further from where it would be, if what else took ports did so evenly, the less likely.
+        middles = [(place + 0.5) * len(ports) / len(flows) - 0.5 for place in places]
+        distances = {port: min(abs(index - each) for each in middles) for index, port in enumerate(ports) if middles}
+        return sorted(distances, key=lambda port: distances[port])
 
 
 def _preserved(base: Base, observations: Sequence[Observation]) -> Prediction | None:
     """No server saw the base, but all saw others of the host with their own ports."""
     assert base.address is not None
-    others = [each for each in observations if each.base.host == base.host]
-    if len(others) < _OBSERVATIONS:
+    if len(observations) < _OBSERVATIONS:
         return None
-    kept = all(each.base.address is not None and each.mapped.port == each.base.address.port for each in others)
-    hosts = {each.mapped.host for each in others}
+    kept = all(each.base.address is not None and each.mapped.port == each.base.address.port for each in observations)
+    hosts = {each.mapped.host for each in observations}
     if not kept or len(hosts) > 1 or hosts == {base.host}:
         return None
     return Prediction(PortAllocation.PRESERVED, hosts.pop(), (base.address.port,))
-
-
-def _between(base: Base, earlier: Observation, later: Observation, connects: Sequence[object], step: int) -> list[int]:
-    """Ports between two observations that connections of the base were mapped to, the most likely first."""
-    ports = range(earlier.mapped.port + step, later.mapped.port, step)
-    begun = connects[earlier.ordinal + 1 : later.ordinal]
-    places = [place for place, connect in enumerate(begun) if connect is base]
-    if len(ports) == len(begun):
-        return [ports[place] for place in places]
-    # Something else took ports, too: the further from where it would be, had that been spread evenly, the less likely.
-    likely = [(place + 0.5) * len(ports) / len(begun) - 0.5 for place in places]
-    distances = {port: min(abs(index - each) for each in likely) for index, port in enumerate(ports) if likely}
-    return sorted(distances, key=lambda port: distances[port])
 
 
 def _valid(ports: Iterable[int]) -> tuple[int, ...]:
     return tuple(port for port in ports if 0 < port <= _HIGHEST_PORT)
 
 
-def _step(line: Sequence[Observation]) -> int:
-    """By how much the NAT counts up, or, negative, down; 0 if it does not count."""
+def _common_gap(line: Sequence[Observation]) -> int:
+    """A multiple of the step by which the NAT counts up, or, negative, down; 0 if it does not count."""
     gaps = [later.mapped.port - earlier.mapped.port for earlier, later in pairwise(line)]
     gaps = [gap for gap in gaps if gap]
     if not gaps or any(abs(gap) > _LARGEST_GAP or gap * gaps[0] < 0 for gap in gaps):
         return 0
     return gcd(*gaps) if gaps[0] > 0 else -gcd(*gaps)
+
+
+def _divisors(number: int) -> list[int]:
+    """Of the same sign, the smallest first."""
+    sign = 1 if number > 0 else -1
+    return [sign * each for each in range(1, abs(number) + 1) if number % each == 0]

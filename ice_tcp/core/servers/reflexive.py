@@ -35,7 +35,7 @@ class Question:
     ``servers`` are those of the policy that are found there, ``outcome`` what became of it, None while it runs.
     """
 
-    __slots__ = ("_asker", "_job", "_leg", "base", "endpoint", "ordinal", "outcome", "purpose", "servers")
+    __slots__ = ("_asker", "_job", "_leg", "base", "endpoint", "flow", "outcome", "purpose", "servers")
 
     def __init__(
         self, asker: Reflexive, base: Base, server: Server, endpoint: ServerEndpoint, purpose: Purpose
@@ -43,7 +43,8 @@ class Question:
         self._asker = asker
         self._job: BindingJob | None = None
         self._leg: Leg | None = None
-        self.ordinal = 0
+        self.flow: int | None = None
+        """The number of the one that it began, as `Context.flows` counts; None if it asked on an old one."""
         self.base = base
         self.servers = [server]
         self.endpoint = endpoint
@@ -64,11 +65,12 @@ class Question:
 
     def ask(self, now: float) -> None:
         """Ask for the first time, or once more on the same way."""
-        self.ordinal = len(self._asker.context.connects)
         context = self._asker.context
         if self._job is not None and self.has_a_way:
+            self.flow = None
             self._job.start(now)
         elif self.base.transport is Transport.UDP:
+            self.flow = context.begin_flow(self.base.host, Transport.UDP)
             self._begin(_SocketPath(context, self.base.socket, self.endpoint.address), now)
         else:
             self._leg = self._asker.legs.open(
@@ -76,6 +78,7 @@ class Question:
                 tls=self.servers[0].tls,
                 listener=self.base.listener,
             )
+            self.flow = self._leg.flow
 
     def stop(self) -> None:
         """Nobody wants to know any more."""
@@ -200,10 +203,13 @@ class Reflexive:
         """Whether a candidate may still come."""
         return any(self._is_awaited(question) for question in self._running) or bool(self._staggered)
 
+    @property
+    def _predicts(self) -> bool:
+        return self.context.policy.simultaneous_open.predict_ports > 0
+
     def _is_awaited(self, question: Question) -> bool:
         """What only tells of the NAT is waited for where ports are predicted from it."""
-        predicts = self.context.policy.simultaneous_open.predict_ports > 0
-        return question.purpose is Purpose.REFLEXIVE or (predicts and question.base.transport is Transport.TCP)
+        return question.purpose is Purpose.REFLEXIVE or (self._predicts and question.base.transport is Transport.TCP)
 
     def base_opened(self, base: Base, now: float) -> None:
         """A base has its address: ask the servers that are known."""
@@ -260,6 +266,8 @@ class Reflexive:
 
     def stop(self) -> None:
         """ICE has concluded: free the connections (RFC 6544 s11.2)."""
+        self.observations.clear()
+        self.context.flows.clear()
         for question in self._earlier.values():
             question.stop()
         self._earlier.clear()
@@ -276,8 +284,6 @@ class Reflexive:
         self._bases.clear()
         self._servers.clear()
         self._asked.clear()
-        self.observations.clear()
-        self.context.connects.clear()
 
     # -- what the questions tell
 
@@ -289,7 +295,8 @@ class Reflexive:
             self._end_stagger((question.base, server.name))
         self._report(question)
         self._mappings.observe(question.base, question.endpoint.address, mapping.mapped)
-        self.observations.append(Observation(question.ordinal, question.base, mapping.mapped))
+        if question.flow is not None and self._predicts:
+            self.observations.append(Observation(question.flow, question.base, mapping.mapped))
         if question.purpose is Purpose.REFLEXIVE:
             self._tell(question, mapping, now)
         self._probe(question, mapping, now)

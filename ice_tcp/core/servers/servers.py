@@ -185,7 +185,7 @@ class Servers:
             return
         for base in [base for base, known in self._predictions.items() if known is None]:
             prediction = self._predictions[base] = predict(
-                base, self.reflexive.observations, self._context.connects, count
+                base, self.reflexive.observations, self._context.flows, count
             )
             if prediction is None:
                 continue
