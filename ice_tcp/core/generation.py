@@ -175,6 +175,19 @@ class Generation:
         self._context.note(now, PeerReflexiveFound(candidate, remote=True))
         return candidate
 
+    def priority_of_relay(self, host: str, base: Base) -> int | None:
+        """That of the peer's active candidate at a relay, if that is all that it has at this address."""
+        if not self._is_relay(host):
+            return None
+        return next(
+            (
+                each.priority
+                for each in self.remote_candidates.values()
+                if each.address.host == host and each.tcptype is TcpType.ACTIVE and each.component == base.component
+            ),
+            None,
+        )
+
     def _is_relay(self, host: str) -> bool:
         """Whether of the peer only a relay is known at this address: its active candidates are told without a port."""
         types = {each.type for each in self.remote_candidates.values() if each.address.host == host}

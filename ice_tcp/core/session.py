@@ -379,13 +379,29 @@ class Session:
 
     def peer_connected(self, base: Base, peer: TransportAddress, now: float) -> StreamId | None:
         stream = self.connections.accepted(base, peer, now)
-        return stream.id if stream is not None else None
+        if stream is None:
+            return None
+        self._context.timers.set(now, lambda at: self._ask_relayed_peer(stream, at))
+        return stream.id
 
     def dial_succeeded(self, stream: StreamId, local: TransportAddress, now: float) -> None:
         self.connections.connected(stream, local, now)
 
     def dial_failed(self, stream: StreamId, verdict: Verdict, now: float) -> None:
         self.connections.relay_failed(stream, verdict, now)
+
+    def _ask_relayed_peer(self, stream: Stream, now: float) -> None:
+        """Ask who comes from a relay of the peer before it asks us (docs/deviations.md)."""
+        generation = self.current
+        priority = generation.priority_of_relay(stream.remote.host, stream.base)
+        selected = self._nominations[generation].selected
+        if priority is None or generation.remote_key is None or stream.base.component in selected:
+            return
+        remote = generation.learn_remote(stream.base, stream.remote, priority, now)
+        pair = generation.triggered_pair(stream.base, remote, now) if remote is not None else None
+        if pair is not None and pair.stream is None and self.connections.find(stream.id) is stream:
+            pair.stream = stream
+            generation.checklist.trigger(pair, now, at_once=False)
 
     def permissions_changed(self, now: float) -> None:
         """Pairs that waited for a permission may be checked."""

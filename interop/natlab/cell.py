@@ -199,5 +199,6 @@ async def _start(stack: AsyncExitStack, world: World, name: str) -> Channel:
 
 
 def _policy(scenario: Scenario, site: Site, certificates: Path) -> dict[str, Any]:
-    servers = policy_entries(certificates, ipv6=4 not in site.families) if scenario.servers.is_there else []
+    legs = scenario.legs if scenario.servers.is_there else ()
+    servers = policy_entries(certificates, legs, ipv6=4 not in site.families)
     return {"transports": list(scenario.transports.names), "servers": servers, **scenario.policy}

@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 
 from interop.natlab import matrix
+from interop.natlab import times as timing
 from interop.natlab.cell import Script, Session
 from interop.natlab.heatmap import page
 from interop.natlab.internet import PCAP_FILE
@@ -29,6 +30,7 @@ from interop.natlab.scenario import Scenario, ServerKind, Transports, Weather
 from interop.natlab.table import matrices, result_line, summary
 
 _SAME = "same"
+_JOBS = 4
 _TIMEOUT = 60.0
 """Seconds that a cell may take."""
 _SKIPPED = 77
@@ -52,6 +54,12 @@ def _kinds_and_options() -> str:
     help="Whose candidates are gathered; all three in turn.",
 )
 @click.option("--subset", is_flag=True, help="Every kind and every option once, instead of the whole matrix.")
+@click.option("--conditions", is_flag=True, help="The special conditions, without the matrix of kinds.")
+@click.option(
+    "--times",
+    is_flag=True,
+    help=f"Measure round trips against limits, in {timing.ROUNDS} runs unless --repeat.",
+)
 @click.option("--rtt", type=float, default=100.0, show_default=True, help="Between the hosts, in milliseconds.")
 @click.option("--jitter", type=float, default=0.0, help="Most extra delay of a packet, in milliseconds.")
 @click.option("--loss", type=float, default=0.0, help="Of packets between two sites, in percent.")
@@ -65,8 +73,8 @@ def _kinds_and_options() -> str:
     default=ServerKind.COTURN.value,
     show_default=True,
 )
-@click.option("--repeat", type=click.IntRange(1), default=1, help="Run every cell so often.")
-@click.option("--jobs", type=click.IntRange(1), default=4, show_default=True, help="Cells at a time.")
+@click.option("--repeat", type=click.IntRange(1), help="Run every cell so often.")
+@click.option("--jobs", type=click.IntRange(1), help=f"Cells at a time; {_JOBS}, and one where times are what matters.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, and nothing else.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write the heat map there.")
 @click.option(
@@ -81,9 +89,11 @@ def command(
     right: str | None,
     transport: str | None,
     subset: bool,
+    conditions: bool,
+    times: bool,
     servers: str,
-    repeat: int,
-    jobs: int,
+    repeat: int | None,
+    jobs: int | None,
     as_json: bool,
     html: Path | None,
     pcap: Path | None,
@@ -94,8 +104,9 @@ def command(
 ) -> None:
     """Connect two agents through kernel NATs in network namespaces: one cell, or every kind against every kind.
 
-    Needs root; nothing leaves this machine. Exits with 1 if a cell is not as it must be: direct wherever there is a
-    direct path, through the relay everywhere else.
+    Without options: every kind against every kind over UDP, TCP and both, and the special conditions. Needs root;
+    nothing leaves this machine. Exits with 1 if a cell is not as it must be: direct wherever there is a direct path,
+    through the relay everywhere else; with --times, if it takes too many round trips.
     """
     lacking = missing(ServerKind(servers))
     if lacking:
@@ -103,27 +114,33 @@ def command(
         sys.exit(0 if allow_skip else _SKIPPED)
     try:
         base = _base(ServerKind(servers), weather, timeout=None if keep else _TIMEOUT)
-        cells = _cells(base, left, right, transport, subset=subset)
+        rows = timing.rows(base) if times else ()
+        cells = timing.cells_of(rows) or _cells(base, left, right, transport, subset=subset, conditions=conditions)
+        repeat = repeat or (timing.ROUNDS if times else 1)
         if (keep or pcap) and len(cells) * repeat != 1:
             raise click.UsageError("--keep and --pcap are for a single cell: give --left, --right and --transport")
         begun = datetime.now().astimezone()
         with _directory(traces) as directory:
             script = _hold if keep else Session.connect
+            jobs = jobs or (1 if times else _JOBS)
             reports = _run(cells, directory, script, jobs=jobs, repeat=repeat, quiet=as_json)
             if pcap is not None:
                 shutil.copyfile(reports[0].worst.directory / PCAP_FILE, pcap)
             if html is not None:
                 html.write_text(page(reports, command=_command_line(), at=begun), encoding="utf-8")
+            measurements = timing.measured(rows, reports)
+            if times:
+                lines, document = timing.lines(measurements), timing.as_json(measurements)
+            else:
+                lines = ["", *matrices(reports), *summary(reports)]
+                document = [result.as_json() for report in reports for result in report.results]
     except LabError as error:
         raise click.ClickException(str(error)) from None
     except (KeyboardInterrupt, asyncio.CancelledError):
         click.echo("interrupted", err=True)
         sys.exit(130)
-    if as_json:
-        click.echo(json.dumps([result.as_json() for report in reports for result in report.results], indent=1))
-    else:
-        click.echo("\n".join(["", *matrices(reports), *summary(reports)]))
-    sys.exit(0 if all(report.ok for report in reports) else 1)
+    click.echo(json.dumps(document, indent=1) if as_json else "\n".join(lines))
+    sys.exit(0 if all(each.ok for each in reports) and all(each.is_met for each in measurements) else 1)
 
 
 def _base(servers: ServerKind, weather: dict[str, float | None], timeout: float | None) -> Scenario:
@@ -148,11 +165,13 @@ def _base(servers: ServerKind, weather: dict[str, float | None], timeout: float 
 
 
 def _cells(
-    base: Scenario, left: str | None, right: str | None, transport: str | None, *, subset: bool
+    base: Scenario, left: str | None, right: str | None, transport: str | None, *, subset: bool, conditions: bool
 ) -> list[Scenario]:
     transports = [Transports(transport)] if transport is not None else list(Transports)
     if subset:
         return matrix.subset(base)
+    if conditions:
+        return matrix.conditions(base)
     if left is not None and right is not None:
         there = None if right == _SAME else Site.parse(right)
         return [replace(base, left=Site.parse(left), right=there, transports=each) for each in transports]
@@ -160,7 +179,9 @@ def _cells(
         return matrix.row(base, Site.parse(left), transports)
     if right is not None:
         return matrix.column(base, Site.parse(right), transports)
-    return matrix.whole(base, transports)
+    if transport is not None:
+        return matrix.whole(base, transports)
+    return [*matrix.whole(base, transports), *matrix.conditions(base)]
 
 
 class _Progress:

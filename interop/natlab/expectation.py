@@ -33,7 +33,14 @@ def _is_direct(scenario: Scenario, transport: str) -> bool:
         return False
     if any(_is_blocked(site, transport) for site in scenario.sites):
         return False
-    return _gets_in(left, right, transport) or _gets_in(right, left, transport)
+    if _gets_in(left, right, transport) or _gets_in(right, left, transport):
+        return True
+    return scenario.predicts and transport == Transports.TCP and _is_foreseen(left, right)
+
+
+def _is_foreseen(left: Site, right: Site) -> bool:
+    """Whether each side knows the ports that the other is mapped to."""
+    return all(site.counts and Option.NO_SO not in site.options for site in (left, right))
 
 
 def _is_blocked(site: Site, transport: str) -> bool:

@@ -14,7 +14,7 @@ from interop.natlab.internet import LADDER_FILE
 from interop.natlab.results import MOMENTS, CellResult, SideResult
 from interop.natlab.runner import CellReport
 from interop.natlab.scenario import Transports
-from interop.natlab.table import cell_text, right_name
+from interop.natlab.table import cell_text, plain_cells, right_name, special_cells
 
 _LADDER_LINES: Final = 150
 
@@ -60,9 +60,12 @@ def page(reports: Sequence[CellReport], *, command: str, at: datetime) -> str:
         ),
     ]
     for transports in Transports:
-        chosen = [report for report in reports if report.scenario.transports is transports]
+        chosen = plain_cells(reports, transports)
         if chosen:
             parts.append(f"<h2>Candidates: {transports}</h2>{_map(chosen, numbers)}")
+    special = special_cells(reports)
+    if special:
+        parts.append(f"<h2>Special conditions</h2>{_list(special, numbers)}")
     parts += [_section(report, numbers[id(report)]) for report in reports]
     return "\n".join([*parts, "</html>\n"])
 
@@ -77,6 +80,13 @@ def _map(reports: Sequence[CellReport], numbers: dict[int, int]) -> str:
         row = "".join(_cell(cells.get((left, right)), numbers) for right in rights)
         rows.append(f"<tr><th scope=row>{escape(left)}</th>{row}</tr>")
     return f"<table>{''.join(rows)}</table>"
+
+
+def _list(reports: Sequence[CellReport], numbers: dict[int, int]) -> str:
+    rows = "".join(
+        f"<tr><th scope=row>{escape(report.scenario.title)}</th>{_cell(report, numbers)}</tr>" for report in reports
+    )
+    return f"<table>{rows}</table>"
 
 
 def _cell(report: CellReport | None, numbers: dict[int, int]) -> str:

@@ -145,6 +145,11 @@ class Site:
         return "+".join([self.kind.name, *sorted(self.options), *carrier])
 
     @property
+    def is_special(self) -> bool:
+        """Whether it is more than its kind."""
+        return bool(self.options) or self.carrier is not None
+
+    @property
     def boxes(self) -> tuple[NatKind, ...]:
         """From the inside outwards; the options belong to the first."""
         if self.kind.box is Box.NONE:
@@ -155,6 +160,11 @@ class Site:
     def mapping(self) -> Dependence:
         """Of all boxes together: the most dependent one decides."""
         return max((box.mapping for box in self.boxes), default=self.kind.mapping)
+
+    @property
+    def counts(self) -> bool:
+        """Whether the ports that connections are mapped to follow from those before."""
+        return all(box.mapping is _EI or box.ports is Ports.SEQUENTIAL for box in self.boxes)
 
     @property
     def filtering(self) -> Dependence:

@@ -35,6 +35,15 @@ class ServerKind(StrEnum):
         return self is not ServerKind.NONE
 
 
+class Leg(StrEnum):
+    """A way to the server that the agents are told of."""
+
+    STUN = "stun"
+    UDP = "udp"
+    TCP = "tcp"
+    TLS = "tls"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weather:
     """How packets fare between the sites. Times in seconds: ``rtt`` is that between any two places of the internet.
@@ -72,6 +81,7 @@ class Scenario:
     signaling: float = 0.1
     skew: float | None = None
     servers: ServerKind = ServerKind.COTURN
+    legs: tuple[Leg, ...] = tuple(Leg)
     policy: Mapping[str, Any] = field(default_factory=dict)
     right_controls: bool = False
     timeout: float | None = 60.0
@@ -88,7 +98,22 @@ class Scenario:
     @property
     def title(self) -> str:
         right = "same box" if self.right is None else str(self.right)
-        return f"{self.left} / {right}, {self.transports}"
+        late = (
+            "" if self.skew is None else f", {'right' if self.skew >= 0 else 'left'} {1000 * abs(self.skew):g} ms later"
+        )
+        predicting = ", predicting ports" if self.predicts else ""
+        return f"{self.left} / {right}, {self.transports}{late}{predicting}"
+
+    @property
+    def predicts(self) -> bool:
+        """Whether the agents predict the ports of NATs that count."""
+        return bool(self.policy.get("simultaneous_open", {}).get("predict_ports"))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a cell of the matrix of kinds."""
+        special = self.skew is not None or self.predicts or any(site.is_special for site in self.sites)
+        return self.right is not None and not special
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -99,6 +124,7 @@ class Scenario:
             "signaling": self.signaling,
             "skew": self.skew,
             "servers": self.servers,
+            "legs": list(self.legs),
             "policy": dict(self.policy),
             "right_controls": self.right_controls,
             "seed": self.seed,

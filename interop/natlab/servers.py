@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ from typing import Any, Final
 from ice_tcp.stun import DecodeError, MessageClass, Method, decode, encode
 from interop.natlab.kinds import LabError
 from interop.natlab.namespaces import inside, run
-from interop.natlab.scenario import ServerKind
+from interop.natlab.scenario import Leg, ServerKind
 from interop.natlab.topology import SERVER, SERVER_ADDRESSES, SERVER_ADDRESSES_6
 from interop.natlab.world import World
 
@@ -38,20 +38,21 @@ def make_certificate(directory: Path) -> None:
     )
 
 
-def policy_entries(directory: Path, *, ipv6: bool) -> list[dict[str, Any]]:
-    """The ``servers`` of an agent's policy; ``directory`` is that of `make_certificate`."""
+def policy_entries(directory: Path, legs: Collection[Leg], *, ipv6: bool) -> list[dict[str, Any]]:
+    """The ``servers`` of an agent's policy for these legs; ``directory`` is that of `make_certificate`."""
     host = f"[{SERVER_ADDRESSES_6[0]}]" if ipv6 else SERVER_ADDRESSES[0]
     credentials = {"username": USER, "password": PASSWORD}
-    return [
-        {"url": f"stun:{host}:{PORT}"},
-        {"url": f"turn:{host}:{PORT}?transport=udp", **credentials},
-        {"url": f"turn:{host}:{PORT}?transport=tcp", **credentials},
-        {
+    entries: dict[Leg, dict[str, Any]] = {
+        Leg.STUN: {"url": f"stun:{host}:{PORT}"},
+        Leg.UDP: {"url": f"turn:{host}:{PORT}?transport=udp", **credentials},
+        Leg.TCP: {"url": f"turn:{host}:{PORT}?transport=tcp", **credentials},
+        Leg.TLS: {
             "url": f"turns:{host}:{TLS_PORT}?transport=tcp",
             **credentials,
             "tls": {"ca_file": str(directory / _CERTIFICATE)},
         },
-    ]
+    }
+    return [entry for leg, entry in entries.items() if leg in legs]
 
 
 @asynccontextmanager

@@ -35,13 +35,28 @@ def cell_text(report: CellReport) -> str:
 
 
 def matrices(reports: Sequence[CellReport]) -> list[str]:
-    """A table of left by right for each transport."""
+    """A table of left by right for each transport, and a line for each cell that has no place there."""
     lines: list[str] = []
     for transports in Transports:
-        chosen = [report for report in reports if report.scenario.transports is transports]
+        chosen = plain_cells(reports, transports)
         if chosen:
             lines += [f"Candidates: {transports}. Path, and median milliseconds to data.", *_matrix(chosen), ""]
+    special = special_cells(reports)
+    if special:
+        lines += ["Special conditions. Path, and median milliseconds to data."]
+        lines += [f"  {cell_text(report):<12}{report.scenario.title}" for report in special]
+        lines.append("")
     return lines
+
+
+def plain_cells(reports: Sequence[CellReport], transports: Transports) -> list[CellReport]:
+    """Of the matrix of kinds."""
+    return [each for each in reports if each.scenario.is_plain and each.scenario.transports is transports]
+
+
+def special_cells(reports: Sequence[CellReport]) -> list[CellReport]:
+    """Those that a matrix of kinds has no place for."""
+    return [each for each in reports if not each.scenario.is_plain]
 
 
 def _matrix(reports: Sequence[CellReport]) -> list[str]:

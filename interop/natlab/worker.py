@@ -11,12 +11,15 @@ From the lab: ``begin`` (policy, role, trace file, whether to check as soon as p
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any, Final, TextIO
+from pathlib import Path
+from typing import Any, Final
 
 from candidates.candidate import Candidate
 from ice_tcp import (
@@ -39,6 +42,7 @@ _FIRST_INTERVAL: Final = 0.02
 """Seconds between messages to the peer until one of its own comes; UDP may lose some."""
 _INTERVAL: Final = 0.1
 _FINAL: Final = b"final"
+_REPORT_DELAY: Final = 0.02
 
 
 class Worker:
@@ -52,6 +56,7 @@ class Worker:
         self._checking = False
         self._heard = False
         self._told: set[str] = set()
+        self._reports: list[Note] = []
 
     async def run(self) -> None:
         """Until the lab says ``end``, or is gone."""
@@ -101,11 +106,14 @@ class Worker:
 
     async def _connect(self, at: float) -> None:
         await asyncio.sleep(at - time.monotonic())
-        await self._report("checking")
+        started_at = time.monotonic()
+        connecting = asyncio.create_task(self._agent.connect())
+        await asyncio.sleep(0)  # the checks go first
+        self._report("checking", at=started_at)
         try:
-            await self._agent.connect()
+            await connecting
         except ConnectError as error:
-            await self._report("failed", verdict=error.verdict, remedy=error.remedy)
+            self._report("failed", verdict=error.verdict, remedy=error.remedy)
             return
         self._start(self._listen())
         await self._talk()
@@ -126,10 +134,10 @@ class Worker:
             except ConnectError:
                 return
             self._heard = True
-            await self._report_once("data")
+            self._report_once("data")
             path = self._agent.selected_path()
             if message == _FINAL and path is not None and path.nominated:
-                await self._report_once("settled")
+                self._report_once("settled")
 
     # What happens
 
@@ -137,9 +145,9 @@ class Worker:
         async for event in events:
             match event:
                 case PairChanged(state=PairState.SUCCEEDED, local=local, remote=remote):
-                    await self._report_once("valid", local=_fields(local), remote=_fields(remote))
+                    self._report_once("valid", local=_fields(local), remote=_fields(remote))
                 case PathSelected(selected):
-                    await self._report(
+                    self._report(
                         "selected",
                         local=_fields(selected.local),
                         remote=_fields(selected.remote),
@@ -148,15 +156,23 @@ class Worker:
                 case Restarted():
                     self._start(tell(self._agent, self._channel))
                 case StateChanged(state, verdict) if state is not AgentState.CLOSED:
-                    await self._report("state", state=state, verdict=verdict)
+                    self._report("state", state=state, verdict=verdict)
 
-    async def _report_once(self, name: str, **fields: Any) -> None:
+    def _report_once(self, name: str, **fields: Any) -> None:
         if name not in self._told:
             self._told.add(name)
-            await self._report(name, **fields)
+            self._report(name, **fields)
 
-    async def _report(self, name: str, **fields: Any) -> None:
-        await self._channel.send(Note(name, {"at": time.monotonic(), **fields}))
+    def _report(self, name: str, **fields: Any) -> None:
+        """Not at once: a report must not hold up what it tells of."""
+        if not self._reports:
+            asyncio.get_running_loop().call_later(_REPORT_DELAY, lambda: self._start(self._send_reports()))
+        self._reports.append(Note(name, {"at": time.monotonic(), **fields}))
+
+    async def _send_reports(self) -> None:
+        reports, self._reports = self._reports, []
+        for report in reports:
+            await self._channel.send(report)
 
 
 def _fields(candidate: Candidate) -> dict[str, Any]:
@@ -174,19 +190,24 @@ async def main() -> None:
     begin = await channel.receive()
     if not isinstance(begin, Note) or begin.name != "begin":
         raise SignalingError("the lab did not begin")
-    with open(begin.data["trace"], "w", encoding="utf-8") as trace:  # noqa: ASYNC230 - a local file, before all else
-        policy = Policy.model_validate(begin.data["policy"])
-        async with Agent(Role(begin.data["role"]), policy=policy, trace=_writer(trace)) as agent:
+    gc.freeze()  # what the imports made is not looked through while packets are on their way
+    records: list[tuple[float, Record]] = []  # written at the end, for the same reason
+    policy = Policy.model_validate(begin.data["policy"])
+    try:
+        async with Agent(Role(begin.data["role"]), policy=policy, trace=lambda *each: records.append(each)) as agent:
             with suppress(SignalingError):  # the lab is gone
                 await Worker(channel, agent, eager=begin.data["eager"]).run()
+    finally:
+        _write(begin.data["trace"], records)
 
 
-def _writer(file: TextIO) -> Any:
-    def write(now: float, record: Record) -> None:
-        fields = {"at": now, "record": type(record).__name__, **asdict(record)}
-        file.write(json.dumps(fields, default=_plain) + "\n")
+def _write(path: str, records: Sequence[tuple[float, Record]]) -> None:
+    Path(path).write_text("".join(_line(*each) for each in records), encoding="utf-8")
 
-    return write
+
+def _line(now: float, record: Record) -> str:
+    fields = {"at": now, "record": type(record).__name__, **asdict(record)}
+    return json.dumps(fields, default=_plain) + "\n"
 
 
 def _plain(value: object) -> str:

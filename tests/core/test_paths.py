@@ -334,6 +334,17 @@ def test_policy_may_lower_the_limit() -> None:
     assert len(node.dialling) == 1
 
 
+def test_ports_that_a_peer_may_have_predicted_are_counted_apart() -> None:
+    """One so dial and four active ones are within the 5 of RFC 6544 s12; further so ports have their own bound."""
+    net = Net()
+    node = black_holes(net, TcpType.PASSIVE, TcpType.SO, simultaneous_open={"predict_ports": 3})
+    net.run(5)
+    dialling = [connect.listener for connect in node.all_commands(Connect) if connect.stream in node.dialling]
+    openers = [listener for listener in dialling if listener is not None]
+    assert len(openers) == 1 + 3
+    assert len(dialling) - len(openers) == 4
+
+
 # -- accepted connections
 
 

@@ -10,8 +10,19 @@ import pytest
 from candidates.candidate import CandidateType, TcpType
 from candidates.parameters import IceParameters
 from ice_tcp import stun
-from ice_tcp.core.commands import Close, LegTransport, OpenLeg, SendStream, StreamId, TcpPath, TurnIntoStream, Use
+from ice_tcp.core.commands import (
+    Close,
+    LegId,
+    LegTransport,
+    OpenLeg,
+    SendStream,
+    StreamId,
+    TcpPath,
+    TurnIntoStream,
+    Use,
+)
 from ice_tcp.core.events import AgentState, PairState, Role
+from ice_tcp.core.trace import RequestReceived
 from ice_tcp.core.verdicts import Verdict
 from ice_tcp.server.peers import PeerPolicy
 from ice_tcp.stun import AttributeType, ErrorNumber, MessageClass, Method
@@ -40,8 +51,15 @@ def relay_only(*tcptypes: str, **sections: Any) -> tuple[World, Server, Client]:
 
 
 def data_legs(client: Client) -> list[OpenLeg]:
-    """The connections that were opened for peers."""
-    return client.opened_legs()[1:]
+    """The connections that became, or were to become, those of peers."""
+    bound = {sent.leg for sent in client.asked(Method.CONNECTION_BIND)}
+    return [each for each in client.opened_legs() if each.leg in bound]
+
+
+def spare_legs(client: Client) -> list[LegId]:
+    """Those that are open for a peer to come."""
+    bound = {each.leg for each in data_legs(client)}
+    return [each.leg for each in client.opened_legs()[1:] if each.leg not in bound and each.leg in client.legs]
 
 
 def meets(
@@ -307,7 +325,7 @@ def test_refusals_fail_the_pair(method: Method, code: int, verdict: Verdict) -> 
     Peer(client).introduce(remote)
     world.run(1)
     assert client.pair_events(remote)[-1] == (PairState.FAILED, verdict)
-    assert len(client.legs) == 1  # the control connection
+    assert len(client.legs) - len(spare_legs(client)) == 1  # the control connection
 
 
 def test_a_connection_bind_that_nobody_answers_fails_with_the_attempt() -> None:
@@ -370,7 +388,7 @@ def test_connection_attempts_are_bound_but_for_too_many_at_once() -> None:
     answers[Method.CONNECTION_BIND] = nothing
     Peer(client).introduce(tcp_candidate(TcpType.ACTIVE))
     world.run(0.1)
-    (control,) = client.legs
+    control, _ = client.legs
     for n in range(100):
         client.leg_receives(control, attempt(n, 1000 + n))
     world.run(1)
@@ -386,7 +404,7 @@ def test_malformed_attempts_are_ignored(data: bytes) -> None:
     world, _, client, _ = scripted()
     Peer(client).introduce(tcp_candidate(TcpType.ACTIVE))
     world.run(0.1)
-    (control,) = client.legs
+    control, _ = client.legs
     client.leg_receives(control, data)
     world.run(0.1)
     assert data_legs(client) == []
@@ -409,3 +427,93 @@ def test_the_round_trips_of_a_relayed_connection_are_few() -> None:
     world.run(1)
     used_at = next(at for at, command in one.commands if isinstance(command, Use))
     assert used_at - begun <= 14 * DELAY
+
+
+# The connection that waits for the first peer
+
+
+def test_the_connection_for_the_first_peer_is_open_before_it_comes() -> None:
+    world, server, client = relay_only("passive")
+    Peer(client).introduce(tcp_candidate(TcpType.ACTIVE))
+    world.run(0.1)
+    (spare,) = spare_legs(client)
+    (relayed,) = server.relayed
+    server.take_syn(relayed, address(AWAY, 1234))
+    world.run(3 * DELAY)  # the indication, the request, its answer
+    (turned,) = client.all_commands(TurnIntoStream)
+    assert turned.leg == spare
+    assert spare_legs(client) == []
+
+
+def test_without_a_peer_there_is_none() -> None:
+    _, _, client = relay_only("passive")
+    assert len(client.opened_legs()) == 1
+
+
+def test_it_may_be_lost() -> None:
+    """Another one is opened when a peer comes."""
+    world, server, client = relay_only("passive")
+    Peer(client).introduce(tcp_candidate(TcpType.ACTIVE))
+    world.run(0.1)
+    (spare,) = spare_legs(client)
+    client.loses_leg(spare)
+    (relayed,) = server.relayed
+    server.take_syn(relayed, address(AWAY, 1234))
+    world.run(0.3)
+    (turned,) = client.all_commands(TurnIntoStream)
+    assert turned.leg != spare
+
+
+def test_a_second_peer_gets_a_connection_of_its_own() -> None:
+    world, server, client = relay_only("passive")
+    Peer(client).introduce(tcp_candidate(TcpType.ACTIVE))
+    world.run(0.1)
+    (relayed,) = server.relayed
+    for port in (1234, 1235):
+        server.take_syn(relayed, address(AWAY, port))
+    world.run(0.3)
+    assert len(data_legs(client)) == len(client.all_commands(TurnIntoStream)) == 2
+
+
+def test_it_is_closed_at_the_conclusion() -> None:
+    world = World()
+    world.server()
+    policies = [served(ENTRY, **{**RELAY_ONLY, "transports": ["udp", "tcp"]}) for _ in range(2)]
+    one, other = (
+        world.client(policy, role, hosts=[host], seed=seed)
+        for policy, role, host, seed in zip(
+            policies, (Role.CONTROLLING, Role.CONTROLLED), ("192.0.2.1", AWAY), (1, 2), strict=True
+        )
+    )
+    world.connect(one, other)
+    world.run(8)
+    assert one.state is other.state is AgentState.COMPLETED
+    for client in (one, other):
+        assert spare_legs(client) == []
+
+
+# Whom a relay of the peer brings
+
+
+def test_a_connection_from_a_relay_of_the_peer_is_checked_at_once() -> None:
+    """The peer's own check is still on its way; the answer to ours comes a round trip sooner."""
+    world = World()
+    world.server()
+    one, other = meets(world, ["passive"], ["active"], direct=False)
+    assert one.state is other.state is AgentState.COMPLETED
+    accepted_at = min(at for at, each in one.commands if isinstance(each, TurnIntoStream))
+    asked_at = min(sent.at for sent in one.sent if not sent.is_response)
+    heard_at = min(at for at, record in one.trace if isinstance(record, RequestReceived))
+    assert asked_at - accepted_at < DELAY
+    assert asked_at < heard_at
+
+
+def test_a_stranger_from_elsewhere_is_not() -> None:
+    """Only who comes from where the peer has told a relay is asked before it asks."""
+    world, server, client = relay_only("passive")
+    Peer(client).introduce(tcp_candidate(TcpType.ACTIVE))
+    world.run(0.1)
+    (relayed,) = server.relayed
+    server.take_syn(relayed, address(AWAY, 1234))
+    world.run(0.3)
+    assert client.sent == []

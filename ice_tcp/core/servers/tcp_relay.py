@@ -7,7 +7,7 @@ from ice_tcp.core.commands import Failure, StreamId
 from ice_tcp.core.context import Context
 from ice_tcp.core.outcomes import ServerFailure, ServerVerdict
 from ice_tcp.core.paths import Base
-from ice_tcp.core.servers.legs import Leg, Legs
+from ice_tcp.core.servers.legs import Leg, LegOwner, Legs
 from ice_tcp.core.servers.relay import Place, Relay, RelayOwner
 from ice_tcp.core.timers import Timer
 from ice_tcp.core.turn import DataConnection, TcpAllocation, Wishes
@@ -24,9 +24,13 @@ _MOST_ATTEMPTS = 32
 
 
 class TcpRelay(Relay):
-    """Its passive bases take peers' connections, its active ones have the server connect."""
+    """Its passive bases take peers' connections, its active ones have the server connect.
 
-    __slots__ = ("_bindings", "_dialling")
+    The connection to the server for the first peer is opened as soon as somebody may come: it saves a round trip, or
+    three with TLS, when that is what everything waits for.
+    """
+
+    __slots__ = ("_bindings", "_dialling", "_spare")
 
     transport = Transport.TCP
     _allocation: TcpAllocation | None
@@ -35,6 +39,11 @@ class TcpRelay(Relay):
         super().__init__(context, legs, owner, place, wishes)
         self._dialling: dict[TransportAddress, _Dialling] = {}
         self._bindings: dict[_Binding, None] = {}
+        self._spare: _Spare | None = None
+
+    def keep_only(self, hosts: set[str], now: float) -> None:
+        super().keep_only(hosts, now)
+        self._end_spare()
 
     # base.connector
 
@@ -81,6 +90,15 @@ class TcpRelay(Relay):
         if base is not None and len(self._bindings) < _MOST_ATTEMPTS and self._owner.wants_peer(base, peer):
             self._bind(_Binding(self, base, peer, connection_id, None), now)
 
+    # AllocationListener
+
+    def permission_granted(self, host: str, now: float) -> None:
+        is_first = not self.permitted
+        super().permission_granted(host, now)
+        if is_first and self._spare is None:
+            self._spare = _Spare()
+            self._owner.in_turn(self._open_spare, now)
+
     # LegOwner
 
     def leg_relayed(self, peer: TransportAddress, data: bytes, now: float) -> None:
@@ -116,13 +134,25 @@ class TcpRelay(Relay):
 
         def begin(_at: float) -> None:
             if binding in self._bindings:
-                binding.leg = self._legs.open(
-                    *(binding, self.component, self.host, self.endpoint), tls=self._tls, ports=ports
-                )
+                binding.leg = self._open_leg(binding)
 
-        ports = self._context.policy.ports.tcp
         self._bindings[binding] = None
-        self._owner.in_turn(begin, now)
+        spare, self._spare = self._spare, None
+        if spare is None or not spare.serve(binding, now):
+            self._owner.in_turn(begin, now)
+
+    def _open_spare(self, _now: float) -> None:
+        if self._spare is not None:
+            self._spare.leg = self._open_leg(self._spare)
+
+    def _end_spare(self) -> None:
+        if self._spare is not None:
+            self._spare.stop()
+            self._spare = None
+
+    def _open_leg(self, owner: LegOwner) -> Leg:
+        ports = self._context.policy.ports.tcp
+        return self._legs.open(owner, self.component, self.host, self.endpoint, tls=self._tls, ports=ports)
 
     def new_data_connection(self, binding: _Binding, leg: Leg) -> DataConnection | None:
         """The machine of a connection to the server; None if the control connection is gone."""
@@ -178,6 +208,7 @@ class TcpRelay(Relay):
         for binding in list(self._bindings):
             binding.stop()
         self._bindings.clear()
+        self._end_spare()
 
 
 class _Dialling:
@@ -188,6 +219,44 @@ class _Dialling:
     def __init__(self, stream: StreamId, timer: Timer) -> None:
         self.stream = stream
         self.timer = timer
+
+
+class _Spare:
+    """A connection to the server for a peer that has not come yet."""
+
+    __slots__ = ("_is_open", "leg")
+
+    def __init__(self) -> None:
+        self.leg: Leg | None = None
+        self._is_open = False
+
+    def serve(self, binding: _Binding, now: float) -> bool:
+        """Hand the connection over, open or not; False if there is none."""
+        if self.leg is None:
+            return False
+        binding.leg = self.leg
+        self.leg.owner = binding
+        if self._is_open:
+            binding.leg_opened(now)
+        return True
+
+    def stop(self) -> None:
+        if self.leg is not None:
+            self.leg.close()
+
+    # LegOwner
+
+    def leg_opened(self, now: float) -> None:  # noqa: ARG002 - the leg's owner
+        self._is_open = True
+
+    def leg_received(self, message: bytes, now: float) -> None:
+        """Nothing was asked."""
+
+    def leg_lost(self, failure: Failure, text: str, now: float) -> None:  # noqa: ARG002 - the leg's owner
+        self.leg = None
+
+    def leg_relayed(self, peer: TransportAddress, data: bytes, now: float) -> None:
+        """There are no channels here."""
 
 
 class _Binding:
