@@ -43,7 +43,8 @@ class Host:
         controls = (self.name == RIGHT) is scenario.right_controls
         trace = str(directory / f"{self.name}.jsonl")
         role = Role.CONTROLLING if controls else Role.CONTROLLED
-        await self.ask("begin", policy=policy, role=role, trace=trace, eager=scenario.skew is None)
+        eager = scenario.skew is None
+        await self.ask("begin", policy=policy, role=role, trace=trace, eager=eager, streams=scenario.streams)
 
     async def ask(self, name: str, **fields: Any) -> None:
         await self.channel.send(Note(name, fields))
@@ -51,6 +52,7 @@ class Host:
     def told(self, note: Note) -> None:
         """Take down what the process reports."""
         at = float(note.data["at"])
+        self.result.told.append((at, note.name, note.data))
         match note.name:
             case "checking":
                 self.result.checking_at = at
@@ -90,8 +92,15 @@ class Session:
         await self.until(lambda side: "settled" in side.moments)
 
     async def until(self, holds: Callable[[SideResult], bool]) -> None:
-        """Wait until something holds for both sides. Raises LabError as soon as an agent gives up."""
-        while not all(holds(host.result) for host in self.hosts):
+        """Wait until something holds for both sides. Raises LabError if both agents give up."""
+        await self._wait(lambda: all(holds(host.result) for host in self.hosts))
+
+    async def until_one(self, host: Host, holds: Callable[[SideResult], bool]) -> None:
+        """As `until`, for one side."""
+        await self._wait(lambda: holds(host.result))
+
+    async def _wait(self, holds: Callable[[], bool]) -> None:
+        while not holds():
             if all(host.result.failure is not None for host in self.hosts):
                 raise LabError("both agents gave up")
             for host in self.hosts:

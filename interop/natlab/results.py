@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,8 @@ class SideResult:
     states: list[str] = field(default_factory=list)
     failure: str | None = None
     """Verdict and remedy, if the agent gave up."""
+    told: list[tuple[float, str, Mapping[str, Any]]] = field(default_factory=list)
+    """All that the process told: when, what, and about what."""
 
 
 @dataclass(slots=True)

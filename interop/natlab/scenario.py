@@ -70,8 +70,10 @@ class Scenario:
 
     ``signaling`` is the seconds that a message between the agents takes. ``skew`` None lets each side start its checks
     as soon as it knows the peer's credentials; a number makes both wait until they know everything, and then the right
-    side starts so many seconds after the left. ``policy`` is added to what the transports and servers make of the
-    agents' policies. The left side controls unless ``right_controls``. ``timeout`` None lets it take for ever.
+    side starts so many seconds after the left. ``legs`` are the ways to the server that the agents are told of.
+    ``policy`` is added to what transports and servers make of the agents' policies. With ``streams`` the agents send
+    numbers over QUIC, else datagrams. The left side controls unless ``right_controls``. ``timeout`` None lets it take
+    for ever.
     """
 
     left: Site
@@ -83,6 +85,7 @@ class Scenario:
     servers: ServerKind = ServerKind.COTURN
     legs: tuple[Leg, ...] = tuple(Leg)
     policy: Mapping[str, Any] = field(default_factory=dict)
+    streams: bool = False
     right_controls: bool = False
     timeout: float | None = 60.0
     seed: int = 1
@@ -126,6 +129,7 @@ class Scenario:
             "servers": self.servers,
             "legs": list(self.legs),
             "policy": dict(self.policy),
+            "streams": self.streams,
             "right_controls": self.right_controls,
             "seed": self.seed,
         }

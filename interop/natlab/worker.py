@@ -4,8 +4,13 @@
 is for the peer passes through the lab; a ``Note`` is between the lab and this process. Instants are those of
 `time.monotonic`, which all processes of a machine share.
 
-From the lab: ``begin`` (policy, role, trace file, whether to check as soon as possible), ``check`` (at what instant),
-``restart``, ``end``. To it: ``checking``, ``valid``, ``selected``, ``data``, ``settled``, ``state``, ``failed``.
+From the lab: ``begin`` (policy, role, trace file, whether to check as soon as possible, whether to make a stream),
+``check`` (at what instant), ``quiet`` (for how long to say nothing), ``restart``, ``finish`` (the stream), ``end``. To
+it: ``checking``, ``valid``, ``pair``, ``selected``, ``data``, ``settled``, ``state``, ``failed``,
+``restarted``, ``heard``, ``stream``.
+
+With a stream the agents talk QUIC: numbers both ways, ten milliseconds apart, until ``finish``. Each tells then how
+many it sent, how many came, and which of them were not the next.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -36,6 +41,7 @@ from ice_tcp import (
     StateChanged,
 )
 from ice_tcp.core.trace import Record
+from ice_tcp.quic import Certificate, connect_quic
 from ice_tcp.signaling import Channel, Description, Message, Note, SignalingError, apply, tell
 
 _FIRST_INTERVAL: Final = 0.02
@@ -43,12 +49,18 @@ _FIRST_INTERVAL: Final = 0.02
 _INTERVAL: Final = 0.1
 _FINAL: Final = b"final"
 _REPORT_DELAY: Final = 0.02
+_NUMBER_BYTES: Final = 8
+_NUMBER_INTERVAL: Final = 0.01
 
 
 class Worker:
     """An agent between the lab and its peer."""
 
-    def __init__(self, channel: Channel, agent: Agent, *, eager: bool) -> None:
+    def __init__(self, channel: Channel, agent: Agent, *, eager: bool, streams: bool) -> None:
+        self._certificate = Certificate.generate() if streams else None
+        self._peer_fingerprint: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._finishing = asyncio.Event()
+        self._quiet_until = 0.0
         self._channel = channel
         self._agent = agent
         self._eager = eager
@@ -62,7 +74,7 @@ class Worker:
         """Until the lab says ``end``, or is gone."""
         events = self._agent.events()
         self._start(self._watch(events))
-        self._start(tell(self._agent, self._channel))
+        self._start(self._tell())
         self._start(self._agent.gather())
         try:
             while True:
@@ -83,6 +95,9 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _tell(self) -> Coroutine[Any, Any, None]:
+        return tell(self._agent, self._channel, self._certificate.fingerprint if self._certificate else None)
+
     async def _obey(self, note: Note) -> None:
         match note.name:
             case "check":
@@ -91,11 +106,17 @@ class Worker:
                 self._told.clear()
                 self._heard = False
                 await self._agent.restart()
+            case "quiet":
+                self._quiet_until = time.monotonic() + note.data["seconds"]
+            case "finish":
+                self._finishing.set()
             case other:
                 raise SignalingError(f"the lab asks for {other!r}")
 
     def _hear(self, message: Message) -> None:
         apply(self._agent, message)
+        if isinstance(message, Description) and message.fingerprint and not self._peer_fingerprint.done():
+            self._peer_fingerprint.set_result(message.fingerprint)
         if self._eager and isinstance(message, Description):
             self._check(time.monotonic())
 
@@ -115,6 +136,9 @@ class Worker:
         except ConnectError as error:
             self._report("failed", verdict=error.verdict, remedy=error.remedy)
             return
+        if self._certificate is not None:
+            await self._count(self._certificate)
+            return
         self._start(self._listen())
         await self._talk()
 
@@ -123,6 +147,7 @@ class Worker:
     async def _talk(self) -> None:
         while True:
             path = self._agent.selected_path()
+            await asyncio.sleep(self._quiet_until - time.monotonic())
             with suppress(IceError):  # while it has no path it has nothing to say
                 await self._agent.send(_FINAL if path is not None and path.nominated else b"early")
             await asyncio.sleep(_INTERVAL if self._heard else _FIRST_INTERVAL)
@@ -133,11 +158,46 @@ class Worker:
                 message = await self._agent.recv()
             except ConnectError:
                 return
+            if not self._heard or self._quiet_until:
+                self._quiet_until = 0.0
+                self._report("heard")
             self._heard = True
             self._report_once("data")
             path = self._agent.selected_path()
             if message == _FINAL and path is not None and path.nominated:
                 self._report_once("settled")
+
+    async def _count(self, certificate: Certificate) -> None:
+        """Numbers over a QUIC stream, both ways."""
+        is_client = self._agent.role is Role.CONTROLLING
+        fingerprint = await self._peer_fingerprint
+        async with await connect_quic(
+            self._agent, is_client=is_client, certificate=certificate, peer_fingerprint=fingerprint
+        ) as session:
+            reader, writer = await (session.open_stream() if is_client else session.accept_stream())
+            sending = asyncio.create_task(self._send_numbers(writer))
+            received = 0
+            wrong: list[int] = []
+            with suppress(asyncio.IncompleteReadError):
+                while True:
+                    number = int.from_bytes(await reader.readexactly(_NUMBER_BYTES), "big")
+                    if number != received:
+                        wrong.append(number)
+                    received += 1
+                    self._report_once("data")
+            sent = await sending
+            self._report("stream", sent=sent, received=received, wrong=wrong)
+            await asyncio.Event().wait()
+
+    async def _send_numbers(self, writer: asyncio.StreamWriter) -> int:
+        sent = 0
+        while not self._finishing.is_set():
+            writer.write(sent.to_bytes(_NUMBER_BYTES, "big"))
+            await writer.drain()
+            sent += 1
+            await asyncio.sleep(_NUMBER_INTERVAL)
+        writer.write_eof()
+        return sent
 
     # What happens
 
@@ -145,7 +205,9 @@ class Worker:
         async for event in events:
             match event:
                 case PairChanged(state=PairState.SUCCEEDED, local=local, remote=remote):
-                    self._report_once("valid", local=_fields(local), remote=_fields(remote))
+                    ends = {"local": _fields(local), "remote": _fields(remote)}
+                    self._report_once("valid", **ends)
+                    self._report("pair", **ends)
                 case PathSelected(selected):
                     self._report(
                         "selected",
@@ -154,7 +216,8 @@ class Worker:
                         nominated=selected.nominated,
                     )
                 case Restarted():
-                    self._start(tell(self._agent, self._channel))
+                    self._report("restarted")
+                    self._start(self._tell())
                 case StateChanged(state, verdict) if state is not AgentState.CLOSED:
                     self._report("state", state=state, verdict=verdict)
 
@@ -196,7 +259,7 @@ async def main() -> None:
     try:
         async with Agent(Role(begin.data["role"]), policy=policy, trace=lambda *each: records.append(each)) as agent:
             with suppress(SignalingError):  # the lab is gone
-                await Worker(channel, agent, eager=begin.data["eager"]).run()
+                await Worker(channel, agent, eager=begin.data["eager"], streams=begin.data["streams"]).run()
     finally:
         _write(begin.data["trace"], records)
 

@@ -65,6 +65,18 @@ class World:
                 run("nft", "flush", "map", "ip", "nat", "mapped", namespace=box.namespace)
                 run("nft", "flush", "set", "ip", "nat", "contacted", namespace=box.namespace)
 
+    def cut(self, side: str, other: str) -> None:
+        """Let nothing through that a site sends straight to another one; what goes by a server still gets there."""
+        targets = [f"{'ip6' if ':' in each else 'ip'} daddr {each} drop" for each in self.topology.public(other)]
+        chain = "\n".join(["type filter hook forward priority -10", *targets])
+        for box in self.topology.boxes[side]:
+            run("nft", "-f", "-", text=f"table inet cut {{\nchain forward {{\n{chain}\n}}\n}}", namespace=box.namespace)
+
+    def mend(self, side: str) -> None:
+        """Undo `cut`."""
+        for box in self.topology.boxes[side]:
+            run("nft", "delete", "table", "inet", "cut", namespace=box.namespace)
+
     async def spawn(self, node: str, *command: str) -> asyncio.subprocess.Process:
         """Start a program on a node, with pipes; the caller ends it."""
         with self._errors(node).open("wb") as errors:
