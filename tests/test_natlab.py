@@ -20,7 +20,7 @@ from click.testing import CliRunner
 import interop.natlab.command as command_line
 from ice_tcp.stun import MessageClass, Method, encode
 from interop.__main__ import main
-from interop.natlab import matrix
+from interop.natlab import matrix, times
 from interop.natlab.classify import TCP, UDP, Findings, mismatches
 from interop.natlab.expectation import Outcome, expected
 from interop.natlab.heatmap import page
@@ -33,7 +33,7 @@ from interop.natlab.requirements import missing
 from interop.natlab.results import CellResult, SideResult
 from interop.natlab.rules import SOURCE_NAT, ruleset
 from interop.natlab.runner import CellReport
-from interop.natlab.scenario import Scenario, ServerKind, Transports, Weather
+from interop.natlab.scenario import Leg, Scenario, ServerKind, Transports, Weather
 from interop.natlab.table import cell_text, matrices, summary
 from interop.natlab.topology import LEFT, RIGHT, SERVER, plan
 
@@ -572,3 +572,109 @@ def test_the_help_tells_every_kind_and_option() -> None:
 
 def test_the_weather_is_in_seconds() -> None:
     assert Weather(rtt=0.1, loss=0.05).link == Link(delay=0.025, loss=0.05)
+
+
+# Special conditions
+
+
+def test_the_conditions_have_every_option_on_both_sides_carriers_neighbours_and_skews() -> None:
+    cells = matrix.conditions(scenario("direct"))
+    assert len({cell.title for cell in cells}) == len(cells)
+    assert not any(cell.is_plain for cell in cells)
+    on_both = {frozenset.intersection(*(site.options for site in cell.sites)) for cell in cells}
+    assert set().union(*on_both) == set(Option)
+    assert any(all(site.carrier is not None for site in cell.sites) for cell in cells)
+    assert {abs(cell.skew) for cell in cells if cell.skew is not None} == set(matrix.RST_SKEWS)
+    assert {expected(cell) for cell in cells} == {Outcome.DIRECT, Outcome.RELAY}
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "transports", "outcome"),
+    [
+        ("symmetric-sequential", "port-restricted", Transports.TCP, Outcome.DIRECT),
+        ("symmetric-sequential", "symmetric-sequential", Transports.BOTH, Outcome.DIRECT),
+        ("symmetric-sequential", "symmetric-sequential", Transports.UDP, Outcome.RELAY),
+        ("symmetric-sequential", "symmetric-random", Transports.TCP, Outcome.RELAY),
+        ("symmetric-sequential+no-so", "port-restricted", Transports.TCP, Outcome.RELAY),
+        ("port-restricted+cgn=symmetric-random", "port-restricted", Transports.TCP, Outcome.RELAY),
+    ],
+)
+def test_what_is_foreseen_is_direct_where_ports_are_predicted(
+    left: str, right: str, transports: Transports, outcome: Outcome
+) -> None:
+    predicting = {"simultaneous_open": {"predict_ports": 8}}
+    assert expected(replace(scenario(left, right, transports), policy=predicting)) is outcome
+    assert expected(scenario(left, right, transports)) is Outcome.RELAY
+
+
+def test_special_cells_are_listed_below_the_matrix() -> None:
+    found = result()
+    late = replace(found.scenario, skew=-0.3)
+    lines = matrices([CellReport(each, (replace(found, scenario=each),)) for each in (found.scenario, late)])
+    assert lines[0].startswith("Candidates: tcp")
+    assert lines[-2].split(maxsplit=2) == ["tcp", "250", "port-restricted / port-restricted, tcp, left 300 ms later"]
+
+
+# Times
+
+
+def timed(results: list[CellResult], limit: float) -> times.TimedRow:
+    cell = results[0].scenario
+    figure = times.Figure("valid", limit, (0,), lambda each: each.in_rtt(each.right, "valid"))
+    (measured_row,) = times.measured([times.Row("a row", (cell,), (figure,))], [CellReport(cell, tuple(results))])
+    return measured_row
+
+
+def test_a_figure_is_the_median_of_its_runs() -> None:
+    row = timed([result(), result(), result()], 1.1)
+    assert row.timings[0].p50 == pytest.approx(1.0)
+    assert row.is_met
+    assert not timed([result()], 0.9).is_met
+
+
+def test_a_run_without_the_moment_misses_the_limit_whatever_the_others_did() -> None:
+    silent = result()
+    silent.right.moments.clear()
+    row = timed([result(), result(), silent], 5.0)
+    assert row.timings[0].missing == 1
+    assert not row.is_met
+    assert row.timings[0].worst is silent
+
+
+def test_what_is_too_slow_comes_with_its_packets(tmp_path: Path) -> None:
+    packets = "   -500.0 -450.0 left > server <before>\n      1.0   51.0 left > right <SYN>\n"
+    tmp_path.joinpath(LADDER_FILE).write_text(packets)
+    lines = times.lines([timed([result(directory=tmp_path)], 0.5)])
+    assert lines[2] == "FAIL a row: valid 1.00 of 0.5"
+    assert lines[-1].endswith("<SYN>")
+    assert not any("<before>" in line for line in lines)
+    assert not any("<SYN>" in line for line in times.lines([timed([result(directory=tmp_path)], 1.5)]))
+
+
+def test_every_row_has_its_cells_and_its_limits() -> None:
+    rows = times.rows(scenario("direct"))
+    assert [row.is_relayed for row in rows] == [False] * 3 + [True] * 4
+    assert len(times.cells_of(rows)) == 3 * 2 + 4
+    assert [figure.limit for figure in rows[1].figures] == [2.1, 2.6, 3.1, 3.6]
+    assert {cell.legs for cell in times.cells_of(rows[3:])} == {(Leg.UDP,), (Leg.TCP,), (Leg.TLS,)}
+    assert json.loads(json.dumps(times.as_json([timed([result()], 2.0)])))[0]["ok"] is True
+
+
+def test_steps_are_read_from_the_trace_and_the_packets(tmp_path: Path) -> None:
+    """The first of each kind counts; what was refused is asked again."""
+    trace = [
+        {"at": 9.0, "record": "ServerRequestSent", "method": 3},
+        {"at": 9.1, "record": "ServerAnswered", "method": 3, "code": 401},
+        {"at": 9.1, "record": "ServerRequestSent", "method": 3},
+        {"at": 9.2, "record": "ServerAnswered", "method": 3, "code": None},
+        {"at": 10.2, "record": "CheckAnswered", "rtt": 0.2, "code": None},
+    ]
+    for name in ("left", "right"):
+        tmp_path.joinpath(f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in trace))
+    tmp_path.joinpath(LADDER_FILE).write_text(
+        "".join(f"  -1200.0 -1150.0 {name} > server 192.0.2.1:1 > 192.0.2.2:2 TCP SYN\n" for name in ("left", "right"))
+    )
+    row = times.Row("relay", (result().scenario,), (), is_relayed=True)
+    (found,) = times.measured([row], [CellReport(result().scenario, (result(directory=tmp_path),))])
+    steps = {step: pytest.approx(value) for step, value in found.steps.items()}
+    assert steps == {"connection": 1.0, "allocate": 2.0, "check": 2.0, "first data after that": 1.5}
