@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -193,8 +192,7 @@ async def _act(session: Session, script: Script) -> None:
 
 async def _start(stack: AsyncExitStack, world: World, name: str) -> Channel:
     """An agent's process on a host; it is ended when the stack is."""
-    process = await world.spawn(name, sys.executable, "-m", "interop.natlab.worker")
-    assert process.stdin is not None and process.stdout is not None
+    process = await world.fork(name)
 
     async def end() -> None:
         try:

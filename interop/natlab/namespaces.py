@@ -111,17 +111,22 @@ def inside(namespace: str | None) -> Iterator[None]:
         return
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        there = os.open(_NETNS / namespace, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _enter(there)
-        finally:
-            os.close(there)
+        enter(namespace)
         try:
             yield
         finally:
             _enter(before)
     finally:
         os.close(before)
+
+
+def enter(namespace: str) -> None:
+    """Be in a namespace from now on."""
+    there = os.open(_NETNS / namespace, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _enter(there)
+    finally:
+        os.close(there)
 
 
 def set_kernel(namespace: str, values: dict[str, int]) -> None:

@@ -1,7 +1,7 @@
 """One host's process: an agent that does what the lab says, and tells what happens.
 
-``python -m interop.natlab.worker`` speaks the messages of `ice_tcp.signaling` on its standard streams, one a line. What
-is for the peer passes through the lab; a ``Note`` is between the lab and this process. Instants are those of
+Forked by `interop.natlab.nursery`, it speaks the messages of `ice_tcp.signaling` on its standard streams, one a line.
+What is for the peer passes through the lab; a ``Note`` is between the lab and this process. Instants are those of
 `time.monotonic`, which all processes of a machine share.
 
 From the lab: ``begin`` (policy, role, trace file, whether to check as soon as possible, whether to make a stream),
@@ -16,7 +16,6 @@ many it sent, how many came, and which of them were not the next.
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import sys
 import time
@@ -253,8 +252,7 @@ async def main() -> None:
     begin = await channel.receive()
     if not isinstance(begin, Note) or begin.name != "begin":
         raise SignalingError("the lab did not begin")
-    gc.freeze()  # what the imports made is not looked through while packets are on their way
-    records: list[tuple[float, Record]] = []  # written at the end, for the same reason
+    records: list[tuple[float, Record]] = []  # written at the end: meanwhile it is times that matter
     policy = Policy.model_validate(begin.data["policy"])
     try:
         async with Agent(Role(begin.data["role"]), policy=policy, trace=lambda *each: records.append(each)) as agent:
@@ -283,7 +281,3 @@ async def _standard_channel() -> Channel:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, sys.stdout)
     return Channel(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
-
-
-if __name__ == "__main__":
-    asyncio.run(main())

@@ -15,6 +15,7 @@ from ice_tcp.signaling.channel import MAX_MESSAGE_BYTES
 from interop.natlab.internet import READY, Order
 from interop.natlab.kinds import LabError
 from interop.natlab.namespaces import batch, create, delete, run, set_kernel
+from interop.natlab.nursery import Child, nursery
 from interop.natlab.scenario import Scenario
 from interop.natlab.topology import LAN, Node, Topology, plan
 
@@ -76,6 +77,10 @@ class World:
         """Undo `cut`."""
         for box in self.topology.boxes[side]:
             run("nft", "delete", "table", "inet", "cut", namespace=box.namespace)
+
+    async def fork(self, node: str) -> Child:
+        """Start an agent's process on a node, with pipes; the caller ends it."""
+        return await nursery().fork(self.nodes[node].namespace, self._errors(node))
 
     async def spawn(self, node: str, *command: str) -> asyncio.subprocess.Process:
         """Start a program on a node, with pipes; the caller ends it."""
