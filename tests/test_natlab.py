@@ -471,6 +471,13 @@ def test_a_relay_where_there_is_a_direct_path_is_a_failure() -> None:
     assert result().why == ""
 
 
+def test_a_box_that_remembers_strangers_may_need_the_relay_over_udp() -> None:
+    for transports, ok in ((Transports.UDP, True), (Transports.TCP, False)):
+        cell = scenario("port-restricted+own-stack", "port-restricted", transports)
+        assert CellResult(cell, side("relay"), side(), Path("nowhere")).ok is ok
+        assert not CellResult(cell, side(settled=False), side(), Path("nowhere")).ok
+
+
 def test_a_cell_that_works_sometimes_does_not_work() -> None:
     good, bad = result(), result(side("relay"))
     assert CellReport(good.scenario, (good, good)).ok

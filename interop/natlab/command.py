@@ -30,7 +30,7 @@ from interop.natlab.scenario import Scenario, ServerKind, Transports, Weather
 from interop.natlab.table import matrices, result_line, summary
 
 _SAME = "same"
-_JOBS = 4
+_JOBS = 6
 _TIMEOUT = 60.0
 """Seconds that a cell may take."""
 _SKIPPED = 77

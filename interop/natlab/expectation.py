@@ -27,6 +27,19 @@ def expected(scenario: Scenario) -> Outcome:
     return Outcome.DIRECT if any(_is_direct(scenario, each) for each in scenario.transports.names) else Outcome.RELAY
 
 
+def is_left_to_chance(scenario: Scenario) -> bool:
+    """Whether the relay will do where there is a direct path, for which packet comes first decides.
+
+    A box whose own stack takes a stranger's datagram remembers the flow. When the host behind it then sends to that
+    stranger, the port is taken, it is mapped to another one, and the peer's box lets only the first one in.
+    """
+    return (
+        scenario.transports is Transports.UDP
+        and scenario.right is not None
+        and any(Option.OWN_STACK in site.options for site in scenario.sites)
+    )
+
+
 def _is_direct(scenario: Scenario, transport: str) -> bool:
     left, right = scenario.sites
     if not left.families & right.families:
