@@ -7,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SEEDS ?= 50000
-REPEAT ?= 1
+REPEAT ?=
 SECONDS ?= 60
 ARGS ?=
 
@@ -46,21 +46,24 @@ conformance: $(READY)  ## Test our agent, its drop-in and aioice against the RFC
 sim: $(READY)  ## Run the simulator over many seeds: make sim SEEDS=50000
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) $(ARGS)
 
-interop: $(READY)  ## Run the tests against other implementations; what they need: make interop-deps
+interop: $(READY)  ## Try other implementations: tests, and a table of peers (needs root); first: make interop-deps
 	$(BIN)/python -m pytest -m interop $(ARGS)
+	@$(if $(ARGS),,$(BIN)/python -m interop peers)
 
 lab: $(READY)  ## Connect agents through every pair of kernel NATs (needs root): make lab REPEAT=10
-	@$(BIN)/python -m interop lab --repeat $(REPEAT) $(ARGS)
+	@$(BIN)/python -m interop lab $(if $(REPEAT),--repeat $(REPEAT)) $(ARGS)
 
 lab-ci: $(READY)  ## Test the NAT lab itself (needs root)
 	$(BIN)/python -m pytest -m natlab $(ARGS)
 
-interop-deps:  ## Install the other implementations, and what the NAT lab needs (Debian; needs root)
-	@missing=; for each in turnserver:coturn nft:nftables ip:iproute2 conntrack:conntrack openssl:openssl; do \
+interop-deps:  ## Install the other implementations, and what the NAT lab needs (Debian and npm; needs root)
+	@missing=; for each in turnserver:coturn nft:nftables ip:iproute2 conntrack:conntrack openssl:openssl \
+		chromium:chromium chromedriver:chromium-driver firefox-esr:firefox-esr node:nodejs npm:npm; do \
 		command -v $${each%%:*} >/dev/null || missing="$$missing $${each##*:}"; done; \
 	ls /usr/lib/*/girepository-1.0/Nice-*.typelib >/dev/null 2>&1 && /usr/bin/python3 -c 'import gi' 2>/dev/null || \
 		missing="$$missing gir1.2-nice-0.1 python3-gi"; \
 	[ -z "$$missing" ] || { apt-get update && apt-get install -y --no-install-recommends $$missing; }
+	@[ -d interop/peers/node_modules ] || npm install --prefix interop/peers --no-package-lock --no-audit --no-fund
 
 fuzz: $(READY)  ## Search for input that breaks a parser, each for so long: make fuzz SECONDS=60
 	@set -e; for entry in tests/fuzz/fuzz_*.py; do \

@@ -11,6 +11,7 @@ COMMANDS: Final = {
     "bench": "interop.bench.__main__:main",
     "conformance": "interop.conformance.command:command",
     "lab": "interop.natlab.command:command",
+    "peers": "interop.peers.command:command",
 }
 """By name: where each command is. Only the one that is asked for is imported, and with it what it needs."""
 

@@ -9,7 +9,7 @@ import pytest
 from tests.sim.campaign import SERVER_SHARE
 from tests.sim.mutants import MUTANTS
 from tests.sim.run import run_scenario, run_seed
-from tests.sim.seeds import WITH_SERVERS
+from tests.sim.seeds import WITH_SERVERS, draw_scenario
 from tests.sim.servermutants import SERVER_MUTANTS
 from tests.test_sim import SEEDS
 from tests.test_sim_relays import HOURS, KEPT_OPEN, scenario
@@ -27,12 +27,15 @@ def test_is_caught(name: str) -> None:
     assert caught, f"the properties hold over {SEEDS} seeds although the core is broken: {name}"
 
 
+TURNED_AWAY = 1000316
+"""A seed whose peer is dialled through a relay before its side has let us in."""
 AN_HOUR = [scenario(*sides, load=3600.0) for sides in HOURS.values()]
 SHOWN_BY = {
     "permission-never-refreshed": AN_HOUR,
     "channel-never-refreshed": AN_HOUR,
     "allocation-never-refreshed": AN_HOUR,
     "stun-connection-closed-early": [KEPT_OPEN],
+    "no-knocking": [draw_scenario(TURNED_AWAY)],
 }
 """Faults that take minutes or rare NATs to show, and the scenarios that show them."""
 

@@ -1,0 +1,77 @@
+"""``python -m interop peers``: one table of what works with other implementations."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from interop.conformance.target import TargetError
+from interop.coturn import CoturnError
+from interop.natlab.kinds import LabError
+from interop.natlab.namespaces import Run
+from interop.peers.cells import Cell, CellError, all_cells
+from interop.peers.ice import SessionError
+from interop.peers.requirements import missing
+from interop.peers.run import ExchangeError
+
+FAILURES = (CellError, ExchangeError, SessionError, LabError, TargetError, CoturnError, OSError)
+"""What a cell says when it did not work."""
+
+
+@click.command()
+@click.option("--peer", "peers", multiple=True, metavar="NAME", help="Only this peer; may be given more than once.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, and nothing else.")
+def command(peers: tuple[str, ...], as_json: bool) -> None:
+    """Exchange messages and media with other implementations, in every role and over every transport they have.
+
+    Needs root, for each exchange has a network of its own. Exits with 1 if a cell failed or its peer is not installed.
+    """
+    cells = [cell for cell in all_cells() if not peers or cell.peer.lower() in {each.lower() for each in peers}]
+    if not cells:
+        known = ", ".join(dict.fromkeys(cell.peer for cell in all_cells()))
+        raise click.UsageError(f"there is no such peer; there are {known}")
+    absent = missing()
+    rows = []
+    with Run() as run, tempfile.TemporaryDirectory(prefix="icetcp-peers-") as directory:
+        for number, cell in enumerate(cells):
+            if cell.peer in absent:
+                verdict, path = f"not installed: {absent[cell.peer]}", ""
+            else:
+                verdict, path = _outcome(cell, run, Path(directory, f"{number}"))
+            rows.append(
+                {
+                    "peer": cell.peer,
+                    "role": cell.role,
+                    "transport": cell.transport,
+                    "what": cell.what,
+                    "path": path,
+                    "verdict": verdict,
+                }
+            )
+            if not as_json:
+                click.echo(_line(rows[-1]))
+    failed = [row for row in rows if row["verdict"] != "passed"]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+    else:
+        click.echo(f"\n{len(rows) - len(failed)} of {len(rows)} passed")
+    sys.exit(1 if failed else 0)
+
+
+def _outcome(cell: Cell, run: Run, directory: Path) -> tuple[str, str]:
+    """The verdict, and the path."""
+    directory.mkdir()
+    try:
+        return "passed", asyncio.run(cell.body(run, directory))
+    except FAILURES as error:
+        return f"FAILED: {error}", ""
+
+
+def _line(row: dict[str, str]) -> str:
+    texts = (row["peer"].ljust(18), row["role"].ljust(15), row["transport"].ljust(24), row["what"].ljust(42))
+    return " ".join([*texts, row["path"].ljust(26), row["verdict"]])
