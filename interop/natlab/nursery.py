@@ -8,6 +8,7 @@ id, and ends with the socket.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import ctypes
 import gc
 import os
@@ -63,12 +64,17 @@ class Nursery:
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair()
         with theirs:
-            subprocess.Popen(  # noqa: S603 - our own program
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-m", "interop.natlab.nursery", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 cwd=_ROOT,
             )
+
+    def close(self) -> None:
+        """End it, and with it all that it forked."""
+        self._socket.close()
+        self._process.wait()
 
     async def fork(self, namespace: str, errors: Path) -> Child:
         """An agent's process in a namespace, with pipes; what goes wrong in it is written to ``errors``."""
@@ -90,7 +96,9 @@ class Nursery:
 @cache
 def nursery() -> Nursery:
     """The one of this process."""
-    return Nursery()
+    found = Nursery()
+    atexit.register(found.close)
+    return found
 
 
 async def _streams(write: int, read: int) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:
