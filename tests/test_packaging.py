@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("candidates", "ice_tcp", "interop")
+FETCHED = ("__pycache__", "node_modules")
+"""Directories that tools make beside the sources, and that git does not have."""
 
 
 def run(*command: str | Path, cwd: Path, path: Path | None = None) -> str:
@@ -33,7 +35,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         copy(ROOT / name, copied)
     for package in (*PACKAGES, "tests"):
-        copytree(ROOT / package, copied / package, ignore=ignore_patterns("__pycache__"))
+        copytree(ROOT / package, copied / package, ignore=ignore_patterns(*FETCHED))
     run(sys.executable, "-c", "from setuptools.build_meta import build_wheel; build_wheel('dist')", cwd=copied)
     (built,) = (copied / "dist").iterdir()
     return built
@@ -45,7 +47,7 @@ def test_a_wheel_has_every_module_its_data_and_nothing_else(wheel: Path) -> None
         path.relative_to(ROOT).as_posix()
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and not set(FETCHED) & set(path.parts)
     }
     assert files == wanted
     assert {f"{package}/py.typed" for package in PACKAGES} <= files
