@@ -29,6 +29,7 @@ from ice_tcp.core.outcomes import ServerFailure, ServerVerdict
 from ice_tcp.core.trace import TraceSink
 from ice_tcp.core.verdicts import Verdict
 from ice_tcp.errors import ConnectError, ConnectionClosed, IceError, NoPathError
+from ice_tcp.policy_file import read_policy
 from ice_tcp.punching import PunchPort, SecretError, punch
 
 __all__ = [
@@ -75,4 +76,5 @@ __all__ = [
     "Verdict",
     "load_policy",
     "punch",
+    "read_policy",
 ]

@@ -303,7 +303,7 @@ class Agent:
     async def open_stream(
         self, component: int = 1, *, limit: int = STREAM_LIMIT
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Wait for nomination and use the component's TCP connection as a byte stream (RFC 6544 s10.1).
+        """`connect`, wait for nomination, and use the component's TCP connection as a byte stream (RFC 6544 s10.1).
 
         The peer must do the same; then `send` and `recv` must not be used on the component. The stream belongs to
         its connection: if that is lost, the stream ends with an error, though the agent may find another path.
@@ -313,6 +313,7 @@ class Agent:
         ``limit`` is the reader's buffer in bytes. Raises ConnectError, ValueError if the selected path is not TCP.
         """
         self._component(component)
+        await self.connect()
         await self.nominated()
         return open_byte_stream(self._driver, component, limit)
 

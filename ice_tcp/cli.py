@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -17,7 +16,7 @@ import click
 from rich.console import Console
 
 from candidates.candidate import Candidate, CandidateError, TcpType, Transport
-from candidates.policy import Policy, PolicyError, load_policy, policy_schema
+from candidates.policy import Policy, PolicyError, policy_schema
 from candidates.sdp import parse_candidate
 from ice_tcp.demo.document import DocumentView
 from ice_tcp.demo.live import LiveView
@@ -315,14 +314,10 @@ def _read_policy(path: Path) -> Policy:
 
 
 def _load_policy(path: Path) -> Policy:
-    def read_file(name: str) -> str:
-        return Path(name).read_text("utf-8")
-
     try:
-        text = path.read_text("utf-8")
+        return read_policy(path)
     except (OSError, UnicodeError) as error:
         raise click.UsageError(f"{path} cannot be read: {error}") from None
-    return load_policy(text, source=str(path), environ=os.environ, read_file=read_file)
 
 
 main.add_command(conformance_command)

@@ -11,7 +11,7 @@ import pytest
 from ice_tcp import AgentState, StateChanged
 from ice_tcp.core.commands import SendStream
 from ice_tcp.stream import open_byte_stream
-from tests.agents import SO, TCP, UDP, connected
+from tests.agents import SO, TCP, UDP, agents, connected, signal
 from tests.loops import Runner, on_loop, run
 from tests.test_asyncio_net import plain_listener, reset
 from tests.test_datapath import stun
@@ -207,6 +207,19 @@ def test_a_stream_needs_tcp_and_may_be_opened_once() -> None:
                 await one.open_stream()
             writer.close()
             await two.close()
+
+    run(main())
+
+
+def test_to_open_a_stream_is_to_connect() -> None:
+    async def main() -> None:
+        async with agents(TCP) as (one, two):
+            await signal(one, two)
+            (_, writer), (reader, peer_writer) = await asyncio.gather(one.open_stream(), two.open_stream())
+            writer.write(b"hello")
+            assert await reader.readexactly(5) == b"hello"
+            writer.close()
+            peer_writer.close()
 
     run(main())
 

@@ -97,11 +97,16 @@ class IceTcpEndpoint:
         await self._agent.close()
 
 
+def gather_on_loopback() -> None:
+    """Let aioice gather on the loopback, and only there."""
+    aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: [LOOPBACK]  # noqa: ARG005 - its caller names them
+
+
 class AioiceEndpoint:
     """A connection of aioice, made to gather on loopback, which it never does by itself."""
 
     def __init__(self, controlling: bool, turn: TurnServer | None = None) -> None:
-        aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: [LOOPBACK]  # noqa: ARG005 - its caller names them
+        gather_on_loopback()
         self._connection = aioice.Connection(ice_controlling=controlling, **_relayed(turn))
         self.send = self._connection.send
         self.recv = self._connection.recv
@@ -172,6 +177,11 @@ _LOOPBACK_ONLY: Final = MappingProxyType(
     {"address_families": ["ipv4"], "interfaces": {"include": ["lo"], "loopback": True}}
 )
 _STRICT: Final = MappingProxyType({"pacing": {"strict": True}})
+
+
+def loopback_policy(**changes: object) -> Policy:
+    """The default policy with these changes, on the loopback and IPv4 only."""
+    return Policy.default().revised(**_LOOPBACK_ONLY, **changes)
 
 
 Maker: TypeAlias = Callable[[bool, TurnServer | None], Endpoint]

@@ -111,6 +111,35 @@ def _one_way(name: str, subject: str, peer: str, floor: float, **options: int) -
     )
 
 
+def _channel_open(transport: str) -> Figure:
+    return Figure(
+        f"channel-open-{transport}",
+        f"answer set to aiortc's data channel open, over {transport.upper()}, against aiortc as it is",
+        "ms",
+        "channel_open",
+        f"drop-in/{transport}",
+        Ratio("aiortc", 1.0),
+        options={"repeats": 11},
+        quick={"repeats": 7},
+        variants=BOTH_COLD,
+    )
+
+
+def _channel_one_way(transport: str) -> Figure:
+    return Figure(
+        f"channel-one-way-{transport}",
+        f"16 KiB messages through aiortc's data channel, over {transport.upper()}, nothing lost, against aiortc as it is",
+        "MB/s",
+        "channel_one_way",
+        f"drop-in/{transport}",
+        Ratio("aiortc", 1.0),
+        options={"size": 16384, "count": 2000},
+        quick={"count": 500},
+        better=Better.HIGHER,
+        variants=BOTH_COLD,
+    )
+
+
 def _relayed(transport: str) -> Figure:
     return Figure(
         f"relayed-{transport}-1200",
@@ -199,6 +228,8 @@ FIGURES: Final[Mapping[str, Figure]] = MappingProxyType(
             _one_way("one-way-tcp-16384", "ice-tcp/tcp", "reference", 0.9, size=16384, count=40_000, window=0),
             _relayed("udp"),
             _relayed("tcp"),
+            *(_channel_open(transport) for transport in ("udp", "tcp")),
+            *(_channel_one_way(transport) for transport in ("udp", "tcp")),
             _gathering("host", "first host candidate"),
             _gathering("live", "last candidate of the live servers"),
             Figure(

@@ -117,14 +117,25 @@ def ours(*transports: str, **plan: Any) -> End:
     return _rtc({"stack": "ice-tcp", "transports": transports or ("udp", "tcp"), **plan})
 
 
+def stock() -> End:
+    """aiortc as it is."""
+    return _rtc({"stack": "aiortc", "transports": ("udp",)})
+
+
+def browser(name: str, **plan: Any) -> End:
+    """A headless one: chromium or firefox."""
+    return End((sys.executable, "-m", "interop.peers.browser_peer", name), plan)
+
+
 def _rtc(plan: Mapping[str, Any]) -> End:
     return End((sys.executable, "-m", "interop.peers.rtc_peer"), plan)
 
 
 def _aiortc() -> Iterable[Cell]:
-    stock = _rtc({"stack": "aiortc", "transports": ("udp",)})
     for offers in (True, False):
-        yield _exchange("aiortc", offers, "UDP", "data channel", stock, ours("udp", "tcp"), protocol="udp", told=False)
+        yield _exchange(
+            "aiortc", offers, "UDP", "data channel", stock(), ours("udp", "tcp"), protocol="udp", told=False
+        )
     both = {"sends": ("audio", "video"), "awaits": ("audio", "video")}
     for transport in ("udp", "tcp"):
         end = ours(transport, **both)
@@ -145,12 +156,8 @@ def _node() -> Iterable[Cell]:
             yield _exchange("libwebrtc in Node", offers, transport, "data channel", node, end, protocol=protocol)
 
 
-def _browser(name: str, **plan: Any) -> End:
-    return End((sys.executable, "-m", "interop.peers.browser_peer", name), plan)
-
-
 def _chromium() -> Iterable[Cell]:
-    page, end = _browser("chromium", camera=True), ours("udp", "tcp", awaits=("video",))
+    page, end = browser("chromium", camera=True), ours("udp", "tcp", awaits=("video",))
     what = "data channel, video of its camera"
     for offers in (True, False):
         yield _exchange("Chromium", offers, "UDP", what, page, end, protocol="udp")
@@ -158,7 +165,7 @@ def _chromium() -> Iterable[Cell]:
 
 
 def _firefox() -> Iterable[Cell]:
-    page, what = _browser("firefox", camera=False), "data channel"
+    page, what = browser("firefox", camera=False), "data channel"
     opening = ours("tcp", policy={"tcp_types": ["so"], "address_families": ["ipv4"]})
     for offers in (True, False):
         yield _exchange("Firefox", offers, "UDP", what, page, ours("udp"), protocol="udp")

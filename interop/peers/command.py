@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -18,6 +19,7 @@ from interop.peers.cells import Cell, CellError, all_cells
 from interop.peers.ice import SessionError
 from interop.peers.requirements import missing
 from interop.peers.run import ExchangeError
+from interop.peers.times import lines, measure
 
 FAILURES = (CellError, ExchangeError, SessionError, LabError, TargetError, CoturnError, OSError)
 """What a cell says when it did not work."""
@@ -25,12 +27,15 @@ FAILURES = (CellError, ExchangeError, SessionError, LabError, TargetError, Cotur
 
 @click.command()
 @click.option("--peer", "peers", multiple=True, metavar="NAME", help="Only this peer; may be given more than once.")
+@click.option("--times", "is_timed", is_flag=True, help="Measure instead how soon Chromium's channel opens.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, and nothing else.")
-def command(peers: tuple[str, ...], as_json: bool) -> None:
+def command(peers: tuple[str, ...], is_timed: bool, as_json: bool) -> None:
     """Exchange messages and media with other implementations, in every role and over every transport they have.
 
     Needs root, for each exchange has a network of its own. Exits with 1 if a cell failed or its peer is not installed.
     """
+    if is_timed:
+        sys.exit(_time(as_json))
     cells = [cell for cell in all_cells() if not peers or cell.peer.lower() in {each.lower() for each in peers}]
     if not cells:
         known = ", ".join(dict.fromkeys(cell.peer for cell in all_cells()))
@@ -61,6 +66,20 @@ def command(peers: tuple[str, ...], as_json: bool) -> None:
     else:
         click.echo(f"\n{len(rows) - len(failed)} of {len(rows)} passed")
     sys.exit(1 if failed else 0)
+
+
+def _time(as_json: bool) -> int:
+    """The exit status."""
+    absent = missing()
+    if "Chromium" in absent:
+        raise click.ClickException(f"not installed: {absent['Chromium']}")
+    with Run() as run, tempfile.TemporaryDirectory(prefix="icetcp-peers-") as directory:
+        try:
+            times = asyncio.run(measure(run, Path(directory)))
+        except FAILURES as error:
+            raise click.ClickException(str(error)) from None
+    click.echo(json.dumps(asdict(times), indent=1) if as_json else "\n".join(lines(times)))
+    return 0 if times.is_met else 1
 
 
 def _outcome(cell: Cell, run: Run, directory: Path) -> tuple[str, str]:

@@ -51,35 +51,48 @@ async function selectedPair(pc) {
   return { local: end(pair.localCandidateId), remote: end(pair.remoteCandidateId) };
 }
 
-async function exchange(channel) {
+// What a channel receives from now on, and when it is open.
+function listen(channel) {
   channel.binaryType = "arraybuffer";
   const chunks = [];
   const finished = new Promise((resolve) => {
-    channel.onmessage = ({ data }) => (typeof data === "string" ? resolve(data) : chunks.push(new Uint8Array(data)));
+    channel.onmessage = ({ data }) => (typeof data === "string" ? resolve(chunks) : chunks.push(new Uint8Array(data)));
   });
-  if (channel.readyState !== "open") await new Promise((resolve) => (channel.onopen = resolve));
+  const opened = new Promise((resolve) => {
+    channel.onopen = () => resolve(performance.now());
+    if (channel.readyState === "open") channel.onopen();
+  });
+  return { channel, opened, finished };
+}
+
+async function exchange({ channel, finished }) {
   for (let n = 0; n < MESSAGES; n += 1) channel.send(message(n));
   channel.send(DONE);
-  await finished;
+  const chunks = await finished;
   return { received: chunks.length, checksum: checksum(chunks) };
 }
 
 async function runPeer(pc, signal, plan, stream = null) {
   const addTracks = () => stream && stream.getTracks().forEach((track) => pc.addTrack(track, stream));
-  let channel = null;
-  const opened = new Promise((resolve) => (pc.ondatachannel = (event) => resolve(event.channel)));
+  const given = new Promise((resolve) => (pc.ondatachannel = (event) => resolve(listen(event.channel))));
+  let listening, setAt;
   if (plan.offers) {
-    channel = pc.createDataChannel("peers");
+    listening = listen(pc.createDataChannel("peers"));
     addTracks();
     await describe(pc, signal, await pc.createOffer());
-    await pc.setRemoteDescription(await signal.receive());
+    const answer = await signal.receive();
+    setAt = performance.now();
+    await pc.setRemoteDescription(answer);
   } else {
     await pc.setRemoteDescription(await signal.receive());
     addTracks();
     await describe(pc, signal, await pc.createAnswer());
-    channel = await opened;
+    setAt = performance.now();
+    listening = await given;
   }
-  const result = await exchange(channel);
+  const { channel } = listening;
+  const seconds = ((await listening.opened) - setAt) / 1000; // as rtc_peer.py counts them
+  const result = { seconds, ...(await exchange(listening)) };
   result.pair = await selectedPair(pc);
   signal.send({ type: "result", ...result });
   const order = await signal.receive();

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from interop.bench.scenarios.comparisons import comparisons_forming, comparisons_trickled
 from interop.bench.scenarios.connect import connect
+from interop.bench.scenarios.data_channel import channel_one_way, channel_open
 from interop.bench.scenarios.gathering import gathering
 from interop.bench.scenarios.memory import bare_sockets, memory
 from interop.bench.scenarios.relaying import relaying
@@ -27,6 +28,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
         scenario.__name__: scenario
         for scenario in (
             bare_sockets,
+            channel_one_way,
+            channel_open,
             comparisons_forming,
             comparisons_trickled,
             connect,
