@@ -30,6 +30,7 @@ from ice_tcp.gather.plain import PlainView as GatherLines
 from ice_tcp.gather.survey import Survey
 from ice_tcp.gather.survey import View as GatherView
 from ice_tcp.net.interfaces import host_addresses
+from ice_tcp.policy_file import read_policy
 from ice_tcp.punching.command import command as punch_command
 from ice_tcp.server import Leg
 from ice_tcp.server.command import command as server_command

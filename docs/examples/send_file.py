@@ -3,8 +3,8 @@
     host A: python send_file.py send holiday.mp4      # prints a line; give it to B in any way you have
     host B: python send_file.py receive               # paste A's line, and give the line that it prints back to A
 
-Each line has what ICE must know of the other side. Whoever can change these lines can receive the file, and what crosses
-is not encrypted: use a channel that you trust, or `ice_tcp.quic` for streams that are encrypted.
+Each line has what ICE must know of the other side. Whoever can change these lines can receive the file, and what
+crosses is not encrypted: carry them over what you trust, or use `ice_tcp.quic`, whose streams are encrypted.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import base64
 import hashlib
+import os
 import sys
 from pathlib import Path
 
@@ -51,7 +52,9 @@ async def send(agent: Agent, path: Path) -> None:
     _, writer = await agent.open_stream()
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        writer.write(f"{path.name}\n{path.stat().st_size}\n".encode())
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        writer.write(f"{path.name}\n{size}\n".encode())
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
             writer.write(chunk)

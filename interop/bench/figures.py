@@ -128,7 +128,7 @@ def _channel_open(transport: str) -> Figure:
 def _channel_one_way(transport: str) -> Figure:
     return Figure(
         f"channel-one-way-{transport}",
-        f"16 KiB messages through aiortc's data channel, over {transport.upper()}, nothing lost, against aiortc as it is",
+        f"16 KiB messages through aiortc's channel over {transport.upper()}, nothing lost, against aiortc as it is",
         "MB/s",
         "channel_one_way",
         f"drop-in/{transport}",
