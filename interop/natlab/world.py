@@ -22,6 +22,8 @@ from interop.natlab.topology import LAN, Node, Topology, plan
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _STOP_TIMEOUT: Final = 5.0
 _LINK_TIMEOUT: Final = 5.0
+_FOREVER: Final = 3_600_000
+"""Milliseconds that no cell takes."""
 
 
 class World:
@@ -164,6 +166,9 @@ def _configure(node: Node) -> None:
             lines.append(f"addr add {address} dev {interface}" + (" nodad" if ":" in address else ""))
         # No link-local addresses: nothing but what the cell is about shall be on the line.
         lines += [f"link set {interface} addrgenmode none", f"link set {interface} up"]
+    if node.bridged and node.has_ipv6:
+        # To ask again whether a neighbour is there, a router wants a link-local address; so it need not ask.
+        lines.append(f"ntable change name ndisc_cache dev {LAN} delay_probe {_FOREVER}")
     lines += [f"route add {everywhere} {way}" for everywhere, way in node.default.items()]
     batch(lines, node.namespace)
     if node.ruleset:
