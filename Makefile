@@ -56,7 +56,7 @@ lab: $(READY)  ## Connect agents through every pair of kernel NATs (needs root):
 lab-ci: $(READY)  ## Test the NAT lab itself (needs root)
 	$(BIN)/python -m pytest -m natlab $(ARGS)
 
-interop-deps:  ## Install the other implementations, and what the NAT lab needs (Debian and npm; needs root)
+interop-deps: $(READY)  ## Install the other implementations, and what the NAT lab needs (Debian, npm, PyPI; needs root)
 	@missing=; for each in turnserver:coturn nft:nftables ip:iproute2 conntrack:conntrack openssl:openssl \
 		chromium:chromium chromedriver:chromium-driver firefox-esr:firefox-esr node:nodejs npm:npm; do \
 		command -v $${each%%:*} >/dev/null || missing="$$missing $${each##*:}"; done; \
@@ -64,6 +64,8 @@ interop-deps:  ## Install the other implementations, and what the NAT lab needs 
 		missing="$$missing gir1.2-nice-0.1 python3-gi"; \
 	[ -z "$$missing" ] || { apt-get update && apt-get install -y --no-install-recommends $$missing; }
 	@[ -d interop/peers/node_modules ] || npm install --prefix interop/peers --no-package-lock --no-audit --no-fund
+	@[ -d interop/peers/sources ] || $(BIN)/pip download --quiet --disable-pip-version-check --dest interop/peers/sources \
+		--no-deps --no-build-isolation --no-binary aioice,aiortc 'aioice>=0.13,<0.14' 'aiortc>=1.16,<1.17'
 
 fuzz: $(READY)  ## Search for input that breaks a parser, each for so long: make fuzz SECONDS=60
 	@set -e; for entry in tests/fuzz/fuzz_*.py; do \

@@ -1,8 +1,14 @@
-"""What tests tell beyond pass and fail."""
+"""What tests share by name, and what they tell beyond pass and fail."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+
+from interop.natlab.namespaces import Run
+from interop.natlab.requirements import missing
+from interop.natlab.scenario import ServerKind
 
 SUMMARY = pytest.StashKey[list[str]]()
 """Lines that a test wants to stand at the end of the run: what the simulator met, and how often."""
@@ -14,3 +20,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_sep("-", "simulator")
         for line in lines:
             terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """A run of the NAT lab, whose namespaces are gone afterwards; a failure where the machine cannot run it."""
+    if lacking := missing(ServerKind.COTURN):
+        pytest.fail(f"the lab needs: {lacking}")
+    with Run() as run:
+        yield run

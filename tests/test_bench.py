@@ -21,6 +21,7 @@ from interop.bench.reference import RECEIVED_MESSAGES, ReferenceConnection
 from interop.bench.runner import FigureResult, Measurement, as_json, report_lines
 from interop.bench.scenarios import SCENARIOS
 from interop.bench.scenarios.comparisons import comparisons_forming, comparisons_trickled
+from interop.bench.scenarios.data_channel import CONNECTIONS
 from interop.bench.scenarios.gathering import gathering
 from interop.bench.scenarios.relaying import relaying
 from interop.bench.scenarios.traffic import one_way, round_trip, send_messages
@@ -69,7 +70,7 @@ def result_of(figure: Figure, values: Callable[[Task], float], rounds: int = 3, 
 def test_figures_name_what_there_is(figure: Figure) -> None:
     assert figure.scenario in SCENARIOS
     subjects = {figure.subject} | ({figure.demand.peer} if isinstance(figure.demand, Ratio) else set())
-    assert subjects <= set(SUBJECTS) | SITUATIONS
+    assert subjects <= set(SUBJECTS) | set(CONNECTIONS) | SITUATIONS
     assert set(figure.quick) <= set(figure.options)
     assert figure.rounds is None or figure.rounds % 2
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +15,9 @@ from interop.natlab.expectation import Outcome
 from interop.natlab.kinds import Box, NatKind, Ports, Site
 from interop.natlab.matrix import whole
 from interop.natlab.namespaces import Run
-from interop.natlab.requirements import missing
 from interop.natlab.results import CellResult
 from interop.natlab.runner import run_cells
-from interop.natlab.scenario import Scenario, ServerKind, Transports, Weather
+from interop.natlab.scenario import Scenario, Transports, Weather
 from tests.sim import nat as simulated
 from tests.sim.build import build
 from tests.sim.network import Link
@@ -91,14 +90,6 @@ def simulate(cell: Scenario) -> Outcome:
     if None in paths:
         return Outcome.FAILED
     return Outcome.RELAY if any(path is not None and path.is_relayed for path in paths) else Outcome.DIRECT
-
-
-@pytest.fixture
-def run() -> Iterator[Run]:
-    if lacking := missing(ServerKind.COTURN):
-        pytest.fail(f"the lab needs: {lacking}")
-    with Run() as run:
-        yield run
 
 
 class Silent:

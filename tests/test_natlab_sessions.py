@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from interop.natlab.cell import Session, run_cell
 from interop.natlab.expectation import Outcome
 from interop.natlab.kinds import Site
 from interop.natlab.namespaces import Run
-from interop.natlab.requirements import missing
 from interop.natlab.results import CellResult, SideResult
 from interop.natlab.scenario import Scenario, ServerKind, Transports, Weather
 from interop.natlab.servers import make_certificate
@@ -24,14 +22,6 @@ pytestmark = pytest.mark.natlab
 
 WATCHFUL = {"consent": {"interval": 0.5, "timeout": 3.0}}
 """Consent that is lost soon, so that a test need not wait for half a minute."""
-
-
-@pytest.fixture
-def run() -> Iterator[Run]:
-    if lacking := missing(ServerKind.COTURN):
-        pytest.fail(f"the lab needs: {lacking}")
-    with Run() as run:
-        yield run
 
 
 def cell(run: Run, directory: Path, script: Any, left: str, right: str, **fields: Any) -> CellResult:

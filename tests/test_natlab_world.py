@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from interop.natlab.classify import classify, mismatches
 from interop.natlab.expectation import Outcome
 from interop.natlab.kinds import KINDS, Option, Site
 from interop.natlab.namespaces import LOCKS, PREFIX, Run, create, delete, inside
-from interop.natlab.requirements import missing
 from interop.natlab.results import CellResult
 from interop.natlab.scenario import Scenario, ServerKind, Transports, Weather
 from interop.natlab.servers import make_certificate
@@ -29,14 +27,6 @@ pytestmark = pytest.mark.natlab
 
 NETNS = Path("/run/netns")
 QUICK = Weather(rtt=0.01)
-
-
-@pytest.fixture
-def run() -> Iterator[Run]:
-    if lacking := missing(ServerKind.COTURN):
-        pytest.fail(f"the lab needs: {lacking}")
-    with Run() as run:
-        yield run
 
 
 def names_of(run_id: str) -> list[Path]:
