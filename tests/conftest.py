@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from interop.natlab.namespaces import Run
+from interop.natlab.namespaces import Run, batch, create
 from interop.natlab.requirements import missing
 from interop.natlab.scenario import ServerKind
 
@@ -29,3 +29,14 @@ def run() -> Iterator[Run]:
         pytest.fail(f"the lab needs: {lacking}")
     with Run() as run:
         yield run
+
+
+@pytest.fixture
+def lone_host(run: Run) -> str:
+    """The namespace of a host with addresses, and with nobody around."""
+    name = run.name("host")
+    create([name])
+    addresses = ("192.0.2.10/24", "2001:db8::10/64 nodad")
+    lines = ["link add eth0 type veth peer name eth1", *(f"addr add {each} dev eth0" for each in addresses)]
+    batch([*lines, *(f"link set {each} up" for each in ("lo", "eth0", "eth1"))], name)
+    return name

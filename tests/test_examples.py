@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib.util
+import json
+import os
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 import aiortc
 import pytest
@@ -200,3 +203,31 @@ def test_what_is_no_offer_is_refused(body: bytes) -> None:
         await runner.cleanup()
 
     run(refuse())
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize(("video", "transport", "path"), [("drawn", "tcp", "over TCP"), ("camera", "any", "over UDP")])
+def test_a_person_sees_and_says_something_on_the_page(
+    lone_host: str, tmp_path: Path, video: str, transport: str, path: str
+) -> None:
+    async def main() -> dict[str, Any]:
+        there = ("ip", "netns", "exec", lone_host, sys.executable)
+        server = await asyncio.create_subprocess_exec(*there, EXAMPLES / "video_chat" / "server.py", stdout=PIPE)
+        try:
+            assert server.stdout is not None
+            await server.stdout.readline()  # it says where it is
+            page = ("-m", "tests.video_chat_page", "http://localhost:8080", video, transport)
+            environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent.parent)}
+            browser = await asyncio.create_subprocess_exec(
+                *there, *page, stdout=PIPE, stderr=PIPE, cwd=tmp_path, env=environment
+            )
+            state: dict[str, Any] = json.loads(await finish(browser))
+            return state
+        finally:
+            server.send_signal(signal.SIGINT)
+            await server.communicate()
+
+    state = asyncio.run(main())
+    assert state["pair"].startswith(path)
+    assert state["log"] == ["hello from the page"]
+    assert state["frames"] > 5

@@ -16,13 +16,13 @@ import sys
 import tarfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from interop.natlab.namespaces import Run, batch, create
+from interop.natlab.namespaces import run as run_program
 
 pytestmark = pytest.mark.interop
 
@@ -74,23 +74,13 @@ RTCPeerConnectionTest.assertIceCompleted = assertIceCompleted
 """In place of two helpers of aiortc's tests, which know how slow aioice is."""
 
 
-@pytest.fixture
-def namespace(run: Run) -> str:
-    """A host with an address, and with nobody around."""
-    name = run.name("host")
-    create([name])
-    addresses = ("192.0.2.10/24", "2001:db8::10/64 nodad")
-    lines = ["link add eth0 type veth peer name eth1", *(f"addr add {each} dev eth0" for each in addresses)]
-    batch([*lines, *(f"link set {each} up" for each in ("lo", "eth0", "eth1"))], name)
-    return name
-
-
 @dataclass(frozen=True, slots=True)
 class Place:
     """The unpacked source of a library, without the library itself: that is the installed one."""
 
     directory: Path
     namespace: str
+    environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
 
     def change(self, name: str, *changes: tuple[str, str], then: str = "") -> None:
         """Replace in a file; each pattern has to be there. ``then`` is appended."""
@@ -101,9 +91,9 @@ class Place:
             assert times, f"{pattern} is not in {name}"
         file.write_text(text + then, "utf-8")
 
-    async def start(self, name: str, *arguments: str | Path) -> Process:
+    async def start(self, name: str | Path, *arguments: str | Path) -> Process:
         return await asyncio.create_subprocess_exec(
-            *self._command(name, *arguments), stdout=PIPE, stderr=PIPE, cwd=self.directory
+            *self._command(name, *arguments), stdout=PIPE, stderr=PIPE, cwd=self.directory, env=self.environment
         )
 
     def hide(self, directory: str, module: str) -> None:
@@ -114,12 +104,17 @@ class Place:
         """Run tests, which sleep most of the time, in several processes; the names of those that did not pass."""
         commands = [self._command("-m", "unittest", "-v", *tests[number::_PROCESSES]) for number in range(_PROCESSES)]
         running = [
-            subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=self.directory)  # noqa: S603
+            subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=self.directory, env=self.environment)  # noqa: S603
             for command in commands
         ]
         told = "".join(process.communicate()[1] for process in running)
         assert sum(map(int, re.findall(r"^Ran (\d+) tests", told, re.MULTILINE))) == len(tests), told
         return set(re.findall(r"^(?:FAIL|ERROR): (\w+)", told, re.MULTILINE))
+
+    def patch(self, patch: Path) -> None:
+        """Change the library, and use what comes out instead of the installed one."""
+        run_program("patch", "-p1", "-d", str(self.directory.parent), "-i", str(patch))
+        self.environment["PYTHONPATH"] = f"{self.directory.parent / 'src'}{os.pathsep}{ROOT}"
 
     def _command(self, *arguments: str | Path) -> tuple[str | Path, ...]:
         return ("ip", "netns", "exec", self.namespace, sys.executable, *arguments)
@@ -136,13 +131,13 @@ def unpack(library: str, namespace: str, directory: Path) -> Place:
 
 
 @pytest.fixture
-def aioice(namespace: str, tmp_path: Path) -> Place:
-    return unpack("aioice", namespace, tmp_path)
+def aioice(lone_host: str, tmp_path: Path) -> Place:
+    return unpack("aioice", lone_host, tmp_path)
 
 
 @pytest.fixture
-def aiortc(namespace: str, tmp_path: Path) -> Place:
-    return unpack("aiortc", namespace, tmp_path)
+def aiortc(lone_host: str, tmp_path: Path) -> Place:
+    return unpack("aiortc", lone_host, tmp_path)
 
 
 async def until(stream: asyncio.StreamReader | None, words: bytes) -> bytes:
@@ -254,3 +249,17 @@ def test_the_tests_of_aiortc(aiortc: Place) -> None:
         aiortc.change(name, AIORTC_IMPORT, then=more)
     assert len(tests) > 80
     assert aiortc.unittest(tests) == AIORTC_DIFFERS
+
+
+def test_the_patch_that_aiortc_would_need(aiortc: Place, tmp_path: Path) -> None:
+    document = (ROOT / "docs" / "upstream.md").read_text("utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```", document, re.MULTILINE | re.DOTALL)
+    aiortc.patch(ROOT / "docs" / "upstream" / "aiortc-connection-factory.patch")
+    (tmp_path / "program.py").write_text(program, "utf-8")
+
+    async def main() -> str:
+        return await finish(await aiortc.start(tmp_path / "program.py"))
+
+    assert asyncio.run(main()) == "hello\n"
+    files = [aiortc.directory / "tests" / name for name in ("test_rtcicetransport.py", "test_ortc.py")]
+    assert aiortc.unittest([name for file in files for name, _ in written_in(file)]) == set()

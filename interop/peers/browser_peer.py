@@ -81,6 +81,10 @@ class Chromium:
     def run(self, script: str, *arguments: Any) -> Any:
         return self._driver.execute_script(script, *arguments)
 
+    def screenshot(self, file: str) -> None:
+        """Write what the page looks like, a PNG."""
+        self._driver.save_screenshot(file)
+
     def close(self) -> None:
         self._driver.quit()
 
