@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from interop.natlab.namespaces import Run
 from interop.peers import cells as table
 from interop.peers import command
-from interop.peers.cells import Cell, CellError, all_cells
+from interop.peers.cells import Cell, CellError, Name, all_cells
 from interop.peers.exchange import MESSAGE_BYTES, MESSAGES, checksum, message
 
 PEERS = ("aioice", "aiortc", "libnice", "libwebrtc in Node", "Chromium", "Firefox", "coturn")
@@ -20,6 +19,9 @@ PEERS = ("aioice", "aiortc", "libnice", "libwebrtc in Node", "Chromium", "Firefo
 class NoRun:
     """In place of the lab's, which wants root."""
 
+    def name(self, *parts: str) -> str:
+        return "-".join(parts)
+
     def __enter__(self) -> NoRun:
         return self
 
@@ -27,7 +29,7 @@ class NoRun:
 
 
 def cell(peer: str, error: Exception | None = None) -> Cell:
-    async def body(_run: Run, _directory: Path) -> str:
+    async def body(_name: Name, _directory: Path) -> str:
         if error is not None:
             raise error
         return "tcp so host > host"

@@ -103,7 +103,7 @@ def test_a_recorded_peer_is_answered_nominated_and_heard(file: Path, sizes: tupl
                 writer.write(piece)
                 await writer.drain()
                 await asyncio.sleep(0)
-            answered = set()
+            answered: set[bytes] = set()
             while len(answered) < len(recording.requests) or not connecting.done():
                 message = await receive(reader)
                 if message.message_class is stun.MessageClass.SUCCESS:

@@ -12,7 +12,6 @@ from interop.conformance.candidate_lines import CandidateKind
 from interop.natlab.cell import run_cell
 from interop.natlab.expectation import Outcome
 from interop.natlab.kinds import Site
-from interop.natlab.namespaces import Run
 from interop.natlab.scenario import Leg, Scenario, Transports, Weather
 from interop.natlab.servers import make_certificate
 from interop.natlab.topology import LEFT, RIGHT
@@ -24,7 +23,9 @@ TCP: Final = frozenset((ACTIVE, PASSIVE))
 UDP_BLOCKED: Final = ("port-restricted+no-udp", "direct")
 """The peer's NAT lets no UDP out."""
 
-Body: TypeAlias = Callable[[Run, Path], Coroutine[Any, Any, str]]
+Name: TypeAlias = Callable[..., str]
+"""Makes a namespace's name of parts; see `Run.name`."""
+Body: TypeAlias = Callable[[Name, Path], Coroutine[Any, Any, str]]
 
 
 class CellError(Exception):
@@ -97,7 +98,7 @@ def _controls(peer_controls: bool) -> str:
 
 
 def _session(session: Session) -> Body:
-    async def body(_run: Run, directory: Path) -> str:
+    async def body(_name: Name, directory: Path) -> str:
         return _candidate_words(await run_session(session, directory))
 
     return body
@@ -208,7 +209,7 @@ def _exchange(
             wrong.append(f"its candidate is {theirs['pair']['local']}")
         return wrong
 
-    async def body(run: Run, directory: Path) -> str:
+    async def body(name: Name, directory: Path) -> str:
         exchange = Exchange(
             left=left,
             right=right,
@@ -218,7 +219,7 @@ def _exchange(
             simultaneous=simultaneous,
             check=check,
         )
-        results = await run_exchange(exchange, run.name, directory)
+        results = await run_exchange(exchange, name, directory)
         return _pair_words(results[RIGHT]["pair"])
 
     return Cell(peer, "offers, closes" if offers else "answers", transport, what, body)
@@ -252,11 +253,11 @@ def _coturn() -> Iterable[Cell]:
 
 
 def _relayed(transports: Transports, leg: Leg) -> Body:
-    async def body(run: Run, directory: Path) -> str:
+    async def body(name: Name, directory: Path) -> str:
         site = Site.parse("symmetric-random")
         scenario = Scenario(left=site, right=site, transports=transports, legs=(leg,), weather=Weather(rtt=0.02))
         make_certificate(directory)
-        result = await run_cell(scenario, run.name, directory / "cell", directory)
+        result = await run_cell(scenario, name, directory / "cell", directory)
         if result.outcome is not Outcome.RELAY:
             raise CellError(result.why)
         return result.path

@@ -6,7 +6,9 @@ import asyncio
 import json
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import click
@@ -15,11 +17,14 @@ from interop.conformance.target import TargetError
 from interop.coturn import CoturnError
 from interop.natlab.kinds import LabError
 from interop.natlab.namespaces import Run
-from interop.peers.cells import Cell, CellError, all_cells
+from interop.peers.cells import Cell, CellError, Name, all_cells
 from interop.peers.ice import SessionError
 from interop.peers.requirements import missing
 from interop.peers.run import ExchangeError
 from interop.peers.times import lines, measure
+
+JOBS = 3
+"""Cells at a time: they wait more than they work."""
 
 FAILURES = (CellError, ExchangeError, SessionError, LabError, TargetError, CoturnError, OSError)
 """What a cell says when it did not work."""
@@ -40,26 +45,8 @@ def command(peers: tuple[str, ...], is_timed: bool, as_json: bool) -> None:
     if not cells:
         known = ", ".join(dict.fromkeys(cell.peer for cell in all_cells()))
         raise click.UsageError(f"there is no such peer; there are {known}")
-    absent = missing()
-    rows = []
     with Run() as run, tempfile.TemporaryDirectory(prefix="icetcp-peers-") as directory:
-        for number, cell in enumerate(cells):
-            if cell.peer in absent:
-                verdict, path = f"not installed: {absent[cell.peer]}", ""
-            else:
-                verdict, path = _outcome(cell, run, Path(directory, f"{number}"))
-            rows.append(
-                {
-                    "peer": cell.peer,
-                    "role": cell.role,
-                    "transport": cell.transport,
-                    "what": cell.what,
-                    "path": path,
-                    "verdict": verdict,
-                }
-            )
-            if not as_json:
-                click.echo(_line(rows[-1]))
+        rows = asyncio.run(_rows(cells, run, Path(directory), tell=None if as_json else click.echo))
     failed = [row for row in rows if row["verdict"] != "passed"]
     if as_json:
         click.echo(json.dumps(rows, indent=1))
@@ -82,11 +69,44 @@ def _time(as_json: bool) -> int:
     return 0 if times.is_met else 1
 
 
-def _outcome(cell: Cell, run: Run, directory: Path) -> tuple[str, str]:
-    """The verdict, and the path."""
-    directory.mkdir()
+async def _rows(
+    cells: Sequence[Cell], run: Run, directory: Path, *, tell: Callable[[str], None] | None
+) -> list[dict[str, str]]:
+    """The table, a few cells at a time; each row is told as soon as those above it are."""
+    absent = missing()
+    at_once = asyncio.Semaphore(JOBS)
+
+    async def row(number: int, cell: Cell) -> dict[str, str]:
+        verdict, path = f"not installed: {absent.get(cell.peer)}", ""
+        if cell.peer not in absent:
+            async with at_once:
+                verdict, path = await _outcome(cell, partial(run.name, f"{number}"), directory / f"{number}")
+        return {
+            "peer": cell.peer,
+            "role": cell.role,
+            "transport": cell.transport,
+            "what": cell.what,
+            "path": path,
+            "verdict": verdict,
+        }
+
+    running = [asyncio.ensure_future(row(number, cell)) for number, cell in enumerate(cells)]
     try:
-        return "passed", asyncio.run(cell.body(run, directory))
+        for each in running:
+            found = await each
+            if tell is not None:
+                tell(_line(found))
+    finally:
+        for each in running:
+            each.cancel()
+    return [each.result() for each in running]
+
+
+async def _outcome(cell: Cell, name: Name, directory: Path) -> tuple[str, str]:
+    """The verdict, and the path."""
+    directory.mkdir()  # noqa: ASYNC240 - takes no time
+    try:
+        return "passed", await cell.body(name, directory)
     except FAILURES as error:
         return f"FAILED: {error}", ""
 
