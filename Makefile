@@ -58,7 +58,7 @@ lab-ci: $(READY)  ## Test the NAT lab itself (needs root)
 
 interop-deps: $(READY)  ## Install the other implementations, and what the NAT lab needs (Debian, npm, PyPI; needs root)
 	@missing=; for each in turnserver:coturn nft:nftables ip:iproute2 conntrack:conntrack openssl:openssl \
-		chromium:chromium chromedriver:chromium-driver firefox-esr:firefox-esr node:nodejs npm:npm patch:patch; do \
+		chromium:chromium chromedriver:chromium-driver firefox-esr:firefox-esr node:nodejs npm:npm patch:patch redis-server:redis-server; do \
 		command -v $${each%%:*} >/dev/null || missing="$$missing $${each##*:}"; done; \
 	ls /usr/lib/*/girepository-1.0/Nice-*.typelib >/dev/null 2>&1 && /usr/bin/python3 -c 'import gi' 2>/dev/null || \
 		missing="$$missing gir1.2-nice-0.1 python3-gi"; \

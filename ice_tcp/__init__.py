@@ -1,4 +1,6 @@
-"""ICE over UDP and TCP (RFC 8445, RFC 6544) for asyncio. Begin with `Agent`."""
+"""ICE over UDP and TCP (RFC 8445, RFC 6544) for asyncio. Begin with `Agent`, or with `listen` and `connect`."""
+
+from typing import TYPE_CHECKING, Any
 
 from candidates.candidate import Candidate, CandidateType, TcpType, Transport, TransportAddress
 from candidates.parameters import IceParameters
@@ -31,6 +33,9 @@ from ice_tcp.core.verdicts import Verdict
 from ice_tcp.errors import ConnectError, ConnectionClosed, IceError, NoPathError
 from ice_tcp.policy_file import read_policy
 from ice_tcp.punching import PunchPort, SecretError, punch
+
+if TYPE_CHECKING:
+    from ice_tcp.meeting import connect, listen
 
 __all__ = [
     "Agent",
@@ -74,7 +79,18 @@ __all__ = [
     "Transport",
     "TransportAddress",
     "Verdict",
+    "connect",
+    "listen",
     "load_policy",
     "punch",
     "read_policy",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs the extra ``rendezvous`` is imported when it is asked for."""
+    if name not in ("connect", "listen"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ice_tcp import meeting
+
+    return getattr(meeting, name)

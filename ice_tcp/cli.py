@@ -8,9 +8,10 @@ import re
 import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import click
 from rich.console import Console
@@ -67,7 +68,41 @@ def _candidate(ctx: click.Context, param: click.Parameter, text: str | None) -> 
         raise click.BadParameter(f"{error}, in {text!r}", ctx, param) from None
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Knows commands whose packages are extras, and imports them when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_EXTRAS])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _EXTRAS:
+            return super().get_command(ctx, cmd_name)
+        module, _, name = _EXTRAS[cmd_name].partition(":")
+        try:
+            command = getattr(import_module(module), name)
+        except ImportError as error:
+            return _missing(cmd_name, str(error))
+        assert isinstance(command, click.Command)
+        return command
+
+
+_EXTRAS: Final = {
+    "connect": "ice_tcp.meeting.command:connect_command",
+    "listen": "ice_tcp.meeting.command:listen_command",
+    "rendezvous": "ice_tcp.rendezvous.command:command",
+}
+"""By name: where each command is."""
+
+
+def _missing(name: str, text: str) -> click.Command:
+    def fail(**_: object) -> NoReturn:
+        raise click.ClickException(text)
+
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True}
+    return click.Command(name, context_settings=settings, callback=fail, short_help=f"({text})")
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ice-tcp", prog_name="ice-tcp", message="%(prog)s %(version)s")
 def main() -> None:
     """Find a path between two hosts, over UDP or TCP, through NATs and firewalls (ICE: RFC 8445, RFC 6544)."""

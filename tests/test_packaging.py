@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("candidates", "ice_tcp", "interop")
-FETCHED = ("__pycache__", "node_modules")
+FETCHED = ("__pycache__", "node_modules", "sources")
 """Directories that tools make beside the sources, and that git does not have."""
 
 

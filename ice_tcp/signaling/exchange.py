@@ -7,7 +7,6 @@ from typing import Protocol
 
 from candidates.candidate import Candidate
 from candidates.parameters import IceParameters
-from ice_tcp.signaling.channel import Channel
 from ice_tcp.signaling.messages import CandidateFound, Description, EndOfCandidates, Message, Note
 
 
@@ -22,7 +21,13 @@ class SignaledAgent(Protocol):
     def end_of_candidates(self) -> None: ...
 
 
-async def tell(agent: SignaledAgent, channel: Channel, fingerprint: str | None = None) -> None:
+class MessageSender(Protocol):
+    """What `tell` needs of a channel; see `ice_tcp.signaling.Channel`."""
+
+    async def send(self, message: Message) -> None: ...
+
+
+async def tell(agent: SignaledAgent, channel: MessageSender, fingerprint: str | None = None) -> None:
     """Send the agent's credentials, each candidate as it is found, and their end; see `apply` for the other end."""
     await channel.send(Description(agent.local_parameters, fingerprint))
     async for candidate in agent.local_candidates():

@@ -1,0 +1,182 @@
+"""From a line to a stream: agree, tell, connect, and open QUIC."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Final, TypeAlias, TypeVar
+
+from candidates.policy import Policy
+from ice_tcp.agent import Agent
+from ice_tcp.core.events import Role, SelectedPath
+from ice_tcp.core.trace import TraceSink
+from ice_tcp.meeting.code import Code, checked_secret, draw_secret
+from ice_tcp.meeting.sealed import MeetingError, SealedChannel, TextLine
+from ice_tcp.quic import Certificate, QuicSession, connect_quic
+from ice_tcp.rendezvous import join_line, open_line
+from ice_tcp.signaling import Description, apply, tell
+
+T = TypeVar("T")
+Stream: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+_FIRST: Final = b"\0"
+"""QUIC tells the other side of a stream with its first byte; whoever connects may want to hear first."""
+MEETING_SECONDS: Final = 60.0
+"""From both being there to the open stream."""
+
+
+class Meeting:
+    """Two agents with a path, and QUIC over it; `meet` makes one."""
+
+    def __init__(self, agent: Agent, session: QuicSession, *, listens: bool) -> None:
+        self.agent = agent
+        self.session = session
+        self._listens = listens
+
+    @property
+    def path(self) -> SelectedPath | None:
+        """What carries it now."""
+        return self.agent.selected_path()
+
+    async def stream(self) -> Stream:
+        """The first stream: the side that connects opens it, the other takes it."""
+        if self._listens:
+            reader, writer = await self.session.accept_stream()
+            await reader.readexactly(len(_FIRST))
+        else:
+            reader, writer = await self.session.open_stream()
+            writer.write(_FIRST)
+        return reader, writer
+
+
+@asynccontextmanager
+async def meet(
+    line: TextLine,
+    code: Code,
+    *,
+    listens: bool,
+    policy: Policy | None = None,
+    trace: TraceSink | None = None,
+) -> AsyncIterator[Meeting]:
+    """Come together with who is at the other end of the line and knows the code; exactly one side ``listens``.
+
+    Raises WrongCodeError, MeetingError, and what `Agent.connect` and `connect_quic` raise.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            async with asyncio.timeout(MEETING_SECONDS):
+                channel = await SealedChannel.agree(line, code.secret, listens=listens, context=code.mailbox)
+                role = Role.CONTROLLED if listens else Role.CONTROLLING
+                agent = await stack.enter_async_context(Agent(role, policy=policy, trace=trace))
+                session = await stack.enter_async_context(
+                    await _connected(agent, channel, stack, is_client=not listens)
+                )
+        except TimeoutError:
+            raise MeetingError(f"it took more than {MEETING_SECONDS:g} seconds") from None
+        yield Meeting(agent, session, listens=listens)
+
+
+async def _connected(agent: Agent, channel: SealedChannel, stack: AsyncExitStack, *, is_client: bool) -> QuicSession:
+    certificate = Certificate.generate()
+    fingerprint: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def hear() -> None:
+        async for message in channel:
+            if isinstance(message, Description) and message.fingerprint is not None and not fingerprint.done():
+                fingerprint.set_result(message.fingerprint)
+            apply(agent, message)
+
+    signaling = [asyncio.ensure_future(each) for each in (hear(), tell(agent, channel, certificate.fingerprint))]
+    stack.push_async_callback(_cancelled, *signaling)
+    await _unless_failed(agent.gather(), signaling)
+    await _unless_failed(agent.connect(), signaling)
+    peer = await _unless_failed(fingerprint, signaling)
+    return await connect_quic(agent, is_client=is_client, certificate=certificate, peer_fingerprint=peer)
+
+
+@asynccontextmanager
+async def listen(
+    tell_code: Callable[[str], None],
+    *,
+    rendezvous: str,
+    secret: str | None = None,
+    policy: Policy | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[Stream]:
+    """Wait for one peer that knows the code, which ``tell_code`` is given; then an encrypted stream to it.
+
+    ``rendezvous`` is a URL as in ``wss://example.org``; ``secret`` is drawn unless given. Raises RendezvousError, and
+    what `meet` raises.
+    """
+    secret = draw_secret() if secret is None else checked_secret(secret)
+    async with open_line(rendezvous, tls=tls) as line:
+        code = Code(line.mailbox, secret)
+        tell_code(str(code))
+        await line.met()
+        async with meet(line, code, listens=True, policy=policy) as meeting, _streaming(meeting) as stream:
+            yield stream
+
+
+@asynccontextmanager
+async def connect(
+    code: str, *, rendezvous: str, policy: Policy | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Stream]:
+    """An encrypted stream to the peer that listens under this code.
+
+    Raises CodeError for a text that is no code, RendezvousError, WrongCodeError, and what `meet` raises.
+    """
+    parsed = Code.parse(code)
+    async with (
+        join_line(rendezvous, parsed.mailbox, tls=tls) as line,
+        meet(line, parsed, listens=False, policy=policy) as meeting,
+        _streaming(meeting) as stream,
+    ):
+        yield stream
+
+
+@asynccontextmanager
+async def _streaming(meeting: Meeting) -> AsyncIterator[Stream]:
+    reader, writer = await meeting.stream()
+    try:
+        yield reader, writer
+    except BaseException:
+        writer.transport.abort()
+        raise
+    writer.close()
+    with suppress(ConnectionError):  # the session told of it where it was used
+        await writer.wait_closed()
+
+
+async def _unless_failed(wanted: Awaitable[T], signaling: Iterable[asyncio.Task[None]]) -> T:
+    """What is wanted, unless signaling fails before. Raises its error then."""
+    waiting = asyncio.ensure_future(wanted)
+    failing = asyncio.ensure_future(_failure(signaling))
+    try:
+        await asyncio.wait([waiting, failing], return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            raise failing.result()
+        return waiting.result()
+    finally:
+        waiting.cancel()
+        failing.cancel()
+        await asyncio.wait([waiting, failing])
+
+
+async def _failure(tasks: Iterable[asyncio.Task[None]]) -> BaseException:
+    """The first error of any of them; never returns if there is none."""
+    pending = set(tasks)
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                return error
+    await asyncio.get_running_loop().create_future()
+    raise AssertionError("unreachable")
+
+
+async def _cancelled(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
