@@ -88,6 +88,7 @@ class _Commands(click.Group):
 
 _EXTRAS: Final = {
     "connect": "ice_tcp.meeting.command:connect_command",
+    "forward": "ice_tcp.meeting.command:forward_command",
     "listen": "ice_tcp.meeting.command:listen_command",
     "rendezvous": "ice_tcp.rendezvous.command:command",
 }

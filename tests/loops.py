@@ -27,7 +27,7 @@ def run(main: Coroutine[Any, Any, None], loop_factory: Callable[[], asyncio.Abst
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(bounded())
-    assert not complaints
+    assert not complaints, complaints
 
 
 @pytest.fixture(params=[None, uvloop.new_event_loop], ids=["asyncio", "uvloop"])

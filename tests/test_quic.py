@@ -14,7 +14,15 @@ import pytest
 from candidates.policy import Policy
 from ice_tcp import Agent, PathSelected, Role
 from ice_tcp.errors import ConnectError, NoPathError
-from ice_tcp.quic import Certificate, DatagramAgent, PeerCertificateError, QuicError, QuicSession, connect_quic
+from ice_tcp.quic import (
+    Certificate,
+    DatagramAgent,
+    PeerCertificateError,
+    QuicError,
+    QuicSession,
+    SessionClosedError,
+    connect_quic,
+)
 from ice_tcp.quic.certificate import checked_fingerprint
 from ice_tcp.quic.connection import CONNECTION_WINDOW, MAX_DATAGRAM_SIZE, STREAM_WINDOW, PinnedConnection
 from ice_tcp.quic.stream import READ_LIMIT, WRITE_HIGH
@@ -363,7 +371,7 @@ def test_a_stream_cut_by_the_close_of_the_session_does_not_look_complete() -> No
             reader, _ = await server.accept_stream()
             assert await reader.readexactly(4) == b"half"
             await client.close()
-            with pytest.raises(QuicError, match="the peer closed the session"):
+            with pytest.raises(SessionClosedError, match="the peer closed the session"):
                 await reader.read()
             with pytest.raises(QuicError, match="the peer closed"):
                 await server.accept_stream()

@@ -59,7 +59,11 @@ def test_mailboxes_live_no_longer_than_they_may() -> None:
         store = MemoryMailboxes(clock=clock)
         lone, other = await store.open(), await store.open()
         await store.join(other.mailbox)
-        clock.now += SESSION_SECONDS
+        clock.now += SESSION_SECONDS - 1
+        await store.keep(other)
+        clock.now += SESSION_SECONDS - 1
+        assert len(store) == 2
+        clock.now += 1
         assert len(store) == 1
         assert await reason_of(store.resume(other.mailbox, other.token)) is Refusal.EXPIRED
         clock.now += LONE_SECONDS

@@ -11,7 +11,7 @@ except ImportError as error:
     raise ImportError("meetings need spake2: pip install 'ice-tcp[rendezvous]'", name=error.name) from error
 
 from ice_tcp.meeting.code import Code, CodeError
-from ice_tcp.meeting.meeting import Meeting, connect, listen, meet
+from ice_tcp.meeting.meeting import Meeting, await_peer, connect, listen, meet, reach_peer
 from ice_tcp.meeting.sealed import MeetingError, SealedChannel, TamperedError, WrongCodeError
 
 __all__ = [
@@ -22,7 +22,9 @@ __all__ = [
     "SealedChannel",
     "TamperedError",
     "WrongCodeError",
+    "await_peer",
     "connect",
     "listen",
     "meet",
+    "reach_peer",
 ]

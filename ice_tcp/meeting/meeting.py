@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, TypeAlias, TypeVar
 
 from candidates.policy import Policy
-from ice_tcp.agent import Agent
-from ice_tcp.core.events import Role, SelectedPath
+from ice_tcp.agent import Agent, EventStream
+from ice_tcp.core.events import AgentState, Restarted, Role, SelectedPath, StateChanged
 from ice_tcp.core.trace import TraceSink
 from ice_tcp.meeting.code import Code, checked_secret, draw_secret
 from ice_tcp.meeting.sealed import MeetingError, SealedChannel, TextLine
@@ -21,8 +22,10 @@ from ice_tcp.signaling import Description, apply, tell
 T = TypeVar("T")
 Stream: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
-_FIRST: Final = b"\0"
-"""QUIC tells the other side of a stream with its first byte; whoever connects may want to hear first."""
+PIPE: Final = "pipe"
+"""The purpose of a stream that joins two programs."""
+_RESTART_INTERVAL: Final = 8.0
+"""Seconds until a restart that found nothing is followed by the next one."""
 MEETING_SECONDS: Final = 60.0
 """From both being there to the open stream."""
 
@@ -40,15 +43,45 @@ class Meeting:
         """What carries it now."""
         return self.agent.selected_path()
 
-    async def stream(self) -> Stream:
-        """The first stream: the side that connects opens it, the other takes it."""
-        if self._listens:
-            reader, writer = await self.session.accept_stream()
-            await reader.readexactly(len(_FIRST))
-        else:
-            reader, writer = await self.session.open_stream()
-            writer.write(_FIRST)
+    async def open(self, purpose: str, **header: object) -> Stream:
+        """A new stream, and the other side is told what for."""
+        reader, writer = await self.session.open_stream()
+        await self.say(writer, purpose=purpose, **header)
         return reader, writer
+
+    async def accept(self) -> tuple[dict[str, object], Stream]:
+        """The next stream that the other side opened, and what it said of it. Raises MeetingError, ConnectionError."""
+        reader, writer = await self.session.accept_stream()
+        return await self.hear(reader), (reader, writer)
+
+    async def pipe(self) -> Stream:
+        """The one stream of a pipe: the side that connects opens it, the other takes it.
+
+        Raises MeetingError if the other side came for something else.
+        """
+        if not self._listens:
+            return await self.open(PIPE)
+        header, stream = await self.accept()
+        if header.get("purpose") != PIPE:
+            raise MeetingError(f"the other side came for something else: {header.get('purpose')!r}")
+        return stream
+
+    @staticmethod
+    async def say(writer: asyncio.StreamWriter, **fields: object) -> None:
+        """A line about the stream, before its bytes."""
+        writer.write(json.dumps(fields).encode() + b"\n")
+        await writer.drain()
+
+    @staticmethod
+    async def hear(reader: asyncio.StreamReader) -> dict[str, object]:
+        """What the other side says of a stream. Raises MeetingError for what is no such line, ConnectionError."""
+        try:
+            fields = json.loads(await reader.readuntil(b"\n"))
+        except (ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            raise MeetingError("the other side does not speak this protocol") from None
+        if not isinstance(fields, dict):
+            raise MeetingError("the other side does not speak this protocol")
+        return fields
 
 
 @asynccontextmanager
@@ -88,12 +121,80 @@ async def _connected(agent: Agent, channel: SealedChannel, stack: AsyncExitStack
                 fingerprint.set_result(message.fingerprint)
             apply(agent, message)
 
+    events = agent.events()
     signaling = [asyncio.ensure_future(each) for each in (hear(), tell(agent, channel, certificate.fingerprint))]
-    stack.push_async_callback(_cancelled, *signaling)
+    mending = asyncio.ensure_future(_mend(agent, events, channel, restarts=is_client))
+    stack.push_async_callback(_cancelled, *signaling, mending)
     await _unless_failed(agent.gather(), signaling)
     await _unless_failed(agent.connect(), signaling)
     peer = await _unless_failed(fingerprint, signaling)
     return await connect_quic(agent, is_client=is_client, certificate=certificate, peer_fingerprint=peer)
+
+
+async def _mend(agent: Agent, events: EventStream, channel: SealedChannel, *, restarts: bool) -> None:
+    """Keep the agents in touch: one of them restarts when the path is lost, and both tell of their new generations."""
+    restarting: asyncio.Task[None] | None = None
+    try:
+        async for event in events:
+            match event:
+                case Restarted():
+                    await tell(agent, channel)
+                case StateChanged(state=AgentState.DISCONNECTED) if restarts and restarting is None:
+                    restarting = asyncio.create_task(_restart(agent))
+                case StateChanged() if restarting is not None:
+                    restarting.cancel()
+                    restarting = None
+                case _:
+                    pass
+    finally:
+        if restarting is not None:
+            restarting.cancel()
+
+
+async def _restart(agent: Agent) -> None:
+    """Again and again: the network may come back only later."""
+    while True:
+        await agent.restart()
+        await asyncio.sleep(_RESTART_INTERVAL)
+
+
+@asynccontextmanager
+async def await_peer(
+    tell_code: Callable[[str], None],
+    *,
+    rendezvous: str,
+    secret: str | None = None,
+    policy: Policy | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[Meeting]:
+    """The meeting with one peer that knows the code, which ``tell_code`` is given.
+
+    ``rendezvous`` is a URL as in ``wss://example.org``; ``secret`` is drawn unless given. Raises RendezvousError, and
+    what `meet` raises.
+    """
+    secret = draw_secret() if secret is None else checked_secret(secret)
+    async with open_line(rendezvous, tls=tls) as line:
+        code = Code(line.mailbox, secret)
+        tell_code(str(code))
+        await line.met()
+        async with meet(line, code, listens=True, policy=policy) as meeting:
+            yield meeting
+
+
+@asynccontextmanager
+async def reach_peer(
+    code: str, *, rendezvous: str, policy: Policy | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Meeting]:
+    """The meeting with the peer that listens under this code.
+
+    Raises CodeError for a text that is no code, RendezvousError, WrongCodeError, and what `meet` raises.
+    """
+    parsed = Code.parse(code)
+    async with (
+        join_line(rendezvous, parsed.mailbox, tls=tls) as line,
+        meet(line, parsed, listens=False, policy=policy) as meeting,
+    ):
+        yield meeting
 
 
 @asynccontextmanager
@@ -105,40 +206,25 @@ async def listen(
     policy: Policy | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Stream]:
-    """Wait for one peer that knows the code, which ``tell_code`` is given; then an encrypted stream to it.
-
-    ``rendezvous`` is a URL as in ``wss://example.org``; ``secret`` is drawn unless given. Raises RendezvousError, and
-    what `meet` raises.
-    """
-    secret = draw_secret() if secret is None else checked_secret(secret)
-    async with open_line(rendezvous, tls=tls) as line:
-        code = Code(line.mailbox, secret)
-        tell_code(str(code))
-        await line.met()
-        async with meet(line, code, listens=True, policy=policy) as meeting, _streaming(meeting) as stream:
-            yield stream
+    """Wait for a peer, as `await_peer` does; then one encrypted stream to it."""
+    waiting = await_peer(tell_code, rendezvous=rendezvous, secret=secret, policy=policy, tls=tls)
+    async with waiting as meeting, _streaming(meeting) as stream:
+        yield stream
 
 
 @asynccontextmanager
 async def connect(
     code: str, *, rendezvous: str, policy: Policy | None = None, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Stream]:
-    """An encrypted stream to the peer that listens under this code.
-
-    Raises CodeError for a text that is no code, RendezvousError, WrongCodeError, and what `meet` raises.
-    """
-    parsed = Code.parse(code)
-    async with (
-        join_line(rendezvous, parsed.mailbox, tls=tls) as line,
-        meet(line, parsed, listens=False, policy=policy) as meeting,
-        _streaming(meeting) as stream,
-    ):
+    """One encrypted stream to the peer that listens under this code; raises what `reach_peer` raises."""
+    reaching = reach_peer(code, rendezvous=rendezvous, policy=policy, tls=tls)
+    async with reaching as meeting, _streaming(meeting) as stream:
         yield stream
 
 
 @asynccontextmanager
 async def _streaming(meeting: Meeting) -> AsyncIterator[Stream]:
-    reader, writer = await meeting.stream()
+    reader, writer = await meeting.pipe()
     try:
         yield reader, writer
     except BaseException:

@@ -11,6 +11,21 @@ except ImportError as error:
     raise ImportError("QUIC needs aioquic: pip install 'ice-tcp[quic]'", name=error.name) from error
 
 from ice_tcp.quic.certificate import Certificate
-from ice_tcp.quic.session import DatagramAgent, PeerCertificateError, QuicError, QuicSession, connect_quic
+from ice_tcp.quic.session import (
+    DatagramAgent,
+    PeerCertificateError,
+    QuicError,
+    QuicSession,
+    SessionClosedError,
+    connect_quic,
+)
 
-__all__ = ["Certificate", "DatagramAgent", "PeerCertificateError", "QuicError", "QuicSession", "connect_quic"]
+__all__ = [
+    "Certificate",
+    "DatagramAgent",
+    "PeerCertificateError",
+    "QuicError",
+    "QuicSession",
+    "SessionClosedError",
+    "connect_quic",
+]

@@ -41,6 +41,10 @@ class PeerCertificateError(QuicError):
     """The peer's certificate is not the one that signaling named: somebody is in between, or signaling is mixed up."""
 
 
+class SessionClosedError(QuicError):
+    """The peer closed the session, without an error."""
+
+
 class DatagramAgent(Protocol):
     """What a session needs of an agent; see `ice_tcp.Agent`."""
 
@@ -320,5 +324,5 @@ def _termination(code: int, reason: str) -> QuicError:
     if code == _BAD_CERTIFICATE:
         return PeerCertificateError("the peer refused our certificate: signaling told it another fingerprint")
     if code == QuicErrorCode.NO_ERROR:
-        return QuicError("the peer closed the session")
+        return SessionClosedError("the peer closed the session")
     return QuicError(f"QUIC error 0x{code:x}: {reason or 'no reason was given'}")

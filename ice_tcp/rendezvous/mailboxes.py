@@ -15,7 +15,7 @@ from ice_tcp.rendezvous.protocol import MAX_TEXTS, Entry, Event, Refusal, Rendez
 LONE_SECONDS: Final = 3600.0
 """How long a mailbox waits for its second side."""
 SESSION_SECONDS: Final = 600.0
-"""How long it lives once both have met: long enough to negotiate, and to begin again once or twice."""
+"""How long it lives, once both have met, after the last of them was there."""
 ABSENT_SECONDS: Final = 30.0
 """After so long without a connection a side counts as gone."""
 _TOKEN_BYTES: Final = 16
@@ -159,6 +159,8 @@ class MemoryMailboxes:
         found, side = self._of(ticket)
         side.seen_at = self._clock()
         other = found.sides[ticket.other]
+        if found.is_joined:
+            found.expires_at = side.seen_at + SESSION_SECONDS
         if found.is_joined and not other.has_left and side.seen_at - other.seen_at > ABSENT_SECONDS:
             other.has_left = True
             found.add(ticket.side, Entry(Event.GONE))

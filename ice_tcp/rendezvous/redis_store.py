@@ -67,14 +67,15 @@ end
 return had
 """
 )
-# ARGV: the side, its token, the entry for who is left. KEYS[4] is the other side's presence.
+# ARGV: the side, its token, the entry for who is left, the seconds to live. KEYS[4] is the other side's presence.
 _KEEP: Final = (
     _TELL_BOTH
     + """
 local other = 1 - tonumber(ARGV[1])
 if redis.call('HGET', KEYS[1], 'token' .. ARGV[1]) ~= ARGV[2] then return -1 end
-if redis.call('HGET', KEYS[1], 'joined') and redis.call('EXISTS', KEYS[4]) == 0
-    and redis.call('HSETNX', KEYS[1], 'left' .. other, 1) == 1 then
+if not redis.call('HGET', KEYS[1], 'joined') then return 0 end
+for number = 1, 3 do redis.call('EXPIRE', KEYS[number], ARGV[4]) end
+if redis.call('EXISTS', KEYS[4]) == 0 and redis.call('HSETNX', KEYS[1], 'left' .. other, 1) == 1 then
   add(tonumber(ARGV[1]), ARGV[3])
   redis.call('PUBLISH', KEYS[1], 'gone')
 end
@@ -172,7 +173,8 @@ class RedisMailboxes:
     async def keep(self, ticket: Ticket) -> None:
         await self._be_present(ticket)
         keys = [*_keys(ticket.mailbox), _presence(ticket.mailbox, ticket.other)]
-        await self._change(self._keep, keys, [ticket.side, ticket.token, _line(Entry(Event.GONE))])
+        arguments = [ticket.side, ticket.token, _line(Entry(Event.GONE)), round(SESSION_SECONDS)]
+        await self._change(self._keep, keys, arguments)
 
     async def leave(self, ticket: Ticket) -> None:
         await self._change(self._leave, _keys(ticket.mailbox), [ticket.side, ticket.token, _line(Entry(Event.GONE))])
