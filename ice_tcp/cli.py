@@ -90,7 +90,9 @@ _EXTRAS: Final = {
     "connect": "ice_tcp.meeting.command:connect_command",
     "forward": "ice_tcp.meeting.command:forward_command",
     "listen": "ice_tcp.meeting.command:listen_command",
+    "receive": "ice_tcp.meeting.command:receive_command",
     "rendezvous": "ice_tcp.rendezvous.command:command",
+    "send": "ice_tcp.meeting.command:send_command",
 }
 """By name: where each command is."""
 

@@ -50,6 +50,7 @@ LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
         "ice_tcp.errors",
         "ice_tcp.rendezvous",
         "ice_tcp.signaling",
+        "ice_tcp.transfer",
         "ice_tcp.policy_file",
         "candidates",
     ),

@@ -186,3 +186,66 @@ def test_a_command_whose_package_is_missing_says_what_to_install(monkeypatch: py
     assert result.exit_code == 1
     assert "pip install 'ice-tcp[rendezvous]'" in result.output
     assert "conformance" in CliRunner().invoke(main, ["--help"]).output
+
+
+def test_a_file_is_sent_received_and_cut_off_and_resumed(policy_file: Path, tmp_path: Path) -> None:
+    data = random.Random(2).randbytes(2_000_000)
+    file, into = tmp_path / "holiday.bin", tmp_path / "into"
+    file.write_bytes(data)
+    into.mkdir()
+    (into / "holiday.bin.part").write_bytes(data[:500_000])
+    digest = hashlib.sha256(data).hexdigest()
+
+    async def body() -> None:
+        async with rendezvous() as url:
+            options = ("--rendezvous", url, "--policy", policy_file)
+            sending = await start("send", file, *options)
+            code = await code_of(sending)
+            receiving = await start("receive", code, "--into", into, *options)
+            for process, word in ((sending, "sent"), (receiving, "received")):
+                output, errors = await process.communicate()
+                assert (process.returncode, output) == (0, b"")
+                path, done = errors.decode().splitlines()
+                assert path == "connected over UDP, directly"
+                said = f"{word} holiday.bin, 2000000 bytes, of which 500000 were there, over UDP, directly"
+                assert done == f"{said}, SHA-256 {digest}"
+
+    run(body())
+    assert (into / "holiday.bin").read_bytes() == data
+    assert [each.name for each in into.iterdir()] == ["holiday.bin"]
+
+
+def test_a_file_that_is_there_is_told_to_both(policy_file: Path, tmp_path: Path) -> None:
+    file, into = tmp_path / "holiday.bin", tmp_path / "into"
+    file.write_bytes(b"new")
+    into.mkdir()
+    (into / "holiday.bin").write_bytes(b"old")
+
+    async def body() -> None:
+        async with rendezvous() as url:
+            options = ("--rendezvous", url, "--policy", policy_file)
+            sending = await start("send", file, *options)
+            receiving = await start("receive", await code_of(sending), "--into", into, *options)
+            for process in (receiving, sending):
+                _, errors = await process.communicate()
+                assert process.returncode == 1
+                assert b"there is a file holiday.bin already" in errors and b"Traceback" not in errors
+
+    run(body())
+    assert (into / "holiday.bin").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(("one", "other"), [(["send", "FILE"], ["connect"]), (["listen"], ["receive"])])
+def test_two_who_came_for_different_things_are_told(policy_file: Path, one: list[str], other: list[str]) -> None:
+    async def body() -> None:
+        async with rendezvous() as url:
+            options = ("--rendezvous", url, "--policy", policy_file)
+            first = await start(*[str(policy_file) if each == "FILE" else each for each in one], *options)
+            second = await start(*other, await code_of(first), *options)
+            _, errors = await first.communicate()
+            assert first.returncode == 1
+            assert b"the other side came for something else" in errors
+            await second.communicate(b"")
+            assert second.returncode == 1
+
+    run(body())

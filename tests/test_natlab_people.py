@@ -163,3 +163,29 @@ def test_a_pipe_survives_a_nat_that_reboots(run: Run, tmp_path: Path) -> None:
             assert (connecting.returncode, listening.returncode) == (0, 0)
 
     go(body())
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "how"),
+    [
+        ("port-restricted", "port-restricted", "over UDP, directly"),
+        ("symmetric-random", "symmetric-random", "over UDP, through a relay"),
+        ("port-restricted+no-udp", "port-restricted+no-udp", "over TCP, directly"),
+    ],
+)
+def test_a_file_goes_through_two_nats(run: Run, tmp_path: Path, left: str, right: str, how: str) -> None:
+    data = bytes(range(256)) * 4000
+    file, into = tmp_path / "file.bin", tmp_path / "into"
+    file.write_bytes(data)
+    into.mkdir()
+
+    async def body() -> None:
+        async with people(run, tmp_path, left, right) as them:
+            sending = await them.ice_tcp(LEFT, "send", str(file))
+            receiving = await them.ice_tcp(RIGHT, "receive", await them.told(LEFT, "code: "), "--into", str(into))
+            await asyncio.gather(sending.wait(), receiving.wait())
+            assert (sending.returncode, receiving.returncode) == (0, 0)
+            assert how in await them.told(RIGHT, "received file.bin")
+
+    go(body())
+    assert (into / "file.bin").read_bytes() == data

@@ -43,9 +43,11 @@ def test_its_program_says_hello(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("line", re.findall(r"^\$ ice-tcp (.*)", DOCUMENT, re.MULTILINE))
 def test_its_commands_are_taken(line: str, tmp_path: Path) -> None:
     name, *arguments = shlex.split(line)
-    for each in ("fullchain.pem", "privkey.pem"):
+    files = ("fullchain.pem", "privkey.pem", "holiday.mp4")
+    for each in files:
         (tmp_path / each).touch()
-    given = [str(tmp_path / each) if each.endswith(".pem") else each for each in arguments]
+    (tmp_path / "downloads").mkdir()
+    given = [str(tmp_path / each) if each in (*files, "downloads") else each for each in arguments]
     command = main.get_command(click.Context(main), name)
     assert command is not None
     command.make_context(name, given)

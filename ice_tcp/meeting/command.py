@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import Final, TypeVar
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import Progress as Bar
 
 from candidates.policy import Policy, PolicyError
 from ice_tcp.errors import IceError
 from ice_tcp.meeting.code import CodeError
 from ice_tcp.meeting.forward import Address, Forward, ForwardError, allow, forward
-from ice_tcp.meeting.meeting import Meeting, await_peer, connect, listen, reach_peer
+from ice_tcp.meeting.meeting import Meeting, await_peer, connect, listen, reach_peer, streaming
 from ice_tcp.meeting.pipe import pipe
 from ice_tcp.meeting.sealed import WrongCodeError
 from ice_tcp.policy_file import read_policy
 from ice_tcp.quic import SessionClosedError
 from ice_tcp.rendezvous import RendezvousError
+from ice_tcp.transfer import Progress, Transferred, offer_file, take_file
 
 T = TypeVar("T")
 
+FILE: Final = "file"
+"""The purpose of a stream that has a file."""
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 _RENDEZVOUS: Final = click.option(
     "--rendezvous",
     envvar="ICE_TCP_RENDEZVOUS",
@@ -33,6 +40,9 @@ _RENDEZVOUS: Final = click.option(
     required=True,
     metavar="URL",
     help="Where to meet, as in wss://example.org.",
+)
+_SECRET: Final = click.option(
+    "--secret", metavar="WORDS", help="The code's secret, words with hyphens between; drawn unless given."
 )
 _POLICY: Final = click.option("--policy", "policy_file", type=_FILE, metavar="F", help="A policy file.")
 
@@ -47,7 +57,7 @@ class Status(IntEnum):
 
 @click.command(name="listen")
 @_RENDEZVOUS
-@click.option("--secret", metavar="WORDS", help="The code's secret, words with hyphens between; drawn unless given.")
+@_SECRET
 @click.option(
     "--forward",
     "allowed",
@@ -123,6 +133,75 @@ def forward_command(code: str, forwards: Sequence[Forward], rendezvous: str, pol
                 await forward(meeting, forwards, _tell)
 
     _run(carry)
+
+
+@click.command(name="send")
+@click.argument("file", type=_FILE)
+@_RENDEZVOUS
+@_SECRET
+@_POLICY
+def send_command(file: Path, rendezvous: str, secret: str | None, policy_file: Path | None) -> None:
+    """Print a code, and send FILE to who runs `ice-tcp receive` with it.
+
+    The file is encrypted from here to there, and compared at the end. Exit status: 1 if it did not arrive, 3 if the
+    rendezvous cannot be used, 4 after a wrong code.
+    """
+    policy = _policy(policy_file)
+
+    async def send() -> None:
+        async with (
+            await_peer(_tell_code, rendezvous=rendezvous, secret=secret, policy=policy) as meeting,
+            streaming(meeting, FILE) as (reader, writer),
+        ):
+            _tell(_path(meeting))
+            with _bar(file.name) as progress:
+                done = await offer_file(file, reader, writer, progress)
+            _tell(_transferred("sent", done, meeting))
+
+    _run(send)
+
+
+@click.command(name="receive")
+@click.argument("code")
+@click.option("--into", type=_DIRECTORY, default=".", show_default=True, metavar="DIRECTORY", help="Where to put it.")
+@_RENDEZVOUS
+@_POLICY
+def receive_command(code: str, into: Path, rendezvous: str, policy_file: Path | None) -> None:
+    """Receive the file that `ice-tcp send` offers under CODE.
+
+    What was cut off is kept as NAME.part: send and receive once more, into the same directory, and only the rest is
+    sent. A file that is there is not overwritten. Exit status: 1 if it did not arrive, 3 if the rendezvous cannot be
+    used, 4 for a wrong code.
+    """
+    policy = _policy(policy_file)
+
+    async def receive() -> None:
+        async with (
+            reach_peer(code, rendezvous=rendezvous, policy=policy) as meeting,
+            streaming(meeting, FILE) as (reader, writer),
+        ):
+            _tell(_path(meeting))
+            with _bar("receiving") as progress:
+                done = await take_file(into, reader, writer, progress)
+            _tell(_transferred("received", done, meeting))
+
+    _run(receive)
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Progress]:
+    """A bar on a terminal; nothing elsewhere."""
+    texts = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
+    columns = (*texts, TransferSpeedColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _transferred(what: str, done: Transferred, meeting: Meeting) -> str:
+    resumed = f", of which {done.resumed_at} were there" if done.resumed_at else ""
+    how = _path(meeting).removeprefix("connected ")
+    return f"{what} {done.name}, {done.size} bytes{resumed}, {how}, SHA-256 {done.sha256}"
 
 
 def _parsed(parse: Callable[[str], T], text: str) -> T:

@@ -54,15 +54,15 @@ class Meeting:
         reader, writer = await self.session.accept_stream()
         return await self.hear(reader), (reader, writer)
 
-    async def pipe(self) -> Stream:
-        """The one stream of a pipe: the side that connects opens it, the other takes it.
+    async def stream(self, purpose: str = PIPE) -> Stream:
+        """The one stream of a meeting that has only one: the side that connects opens it, the other takes it.
 
         Raises MeetingError if the other side came for something else.
         """
         if not self._listens:
-            return await self.open(PIPE)
+            return await self.open(purpose)
         header, stream = await self.accept()
-        if header.get("purpose") != PIPE:
+        if header.get("purpose") != purpose:
             raise MeetingError(f"the other side came for something else: {header.get('purpose')!r}")
         return stream
 
@@ -208,7 +208,7 @@ async def listen(
 ) -> AsyncIterator[Stream]:
     """Wait for a peer, as `await_peer` does; then one encrypted stream to it."""
     waiting = await_peer(tell_code, rendezvous=rendezvous, secret=secret, policy=policy, tls=tls)
-    async with waiting as meeting, _streaming(meeting) as stream:
+    async with waiting as meeting, streaming(meeting) as stream:
         yield stream
 
 
@@ -218,17 +218,19 @@ async def connect(
 ) -> AsyncIterator[Stream]:
     """One encrypted stream to the peer that listens under this code; raises what `reach_peer` raises."""
     reaching = reach_peer(code, rendezvous=rendezvous, policy=policy, tls=tls)
-    async with reaching as meeting, _streaming(meeting) as stream:
+    async with reaching as meeting, streaming(meeting) as stream:
         yield stream
 
 
 @asynccontextmanager
-async def _streaming(meeting: Meeting) -> AsyncIterator[Stream]:
-    reader, writer = await meeting.pipe()
+async def streaming(meeting: Meeting, purpose: str = PIPE) -> AsyncIterator[Stream]:
+    """The one stream of a meeting; what was written is delivered, unless an error ends it."""
+    reader, writer = await meeting.stream(purpose)
     try:
         yield reader, writer
     except BaseException:
-        writer.transport.abort()
+        if not writer.is_closing():
+            writer.transport.abort()
         raise
     writer.close()
     with suppress(ConnectionError):  # the session told of it where it was used

@@ -10,14 +10,19 @@ from ice_tcp.transfer.files import (
     receive_file,
     send_file,
 )
+from ice_tcp.transfer.resumable import Progress, Transferred, offer_file, take_file
 
 __all__ = [
     "FileOffer",
     "GeneratedFile",
+    "Progress",
     "Receipt",
     "Sink",
     "Source",
     "TransferError",
+    "Transferred",
+    "offer_file",
     "receive_file",
     "send_file",
+    "take_file",
 ]
