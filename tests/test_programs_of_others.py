@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import textwrap
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -263,3 +264,50 @@ def test_the_patch_that_aiortc_would_need(aiortc: Place, tmp_path: Path) -> None
     assert asyncio.run(main()) == "hello\n"
     files = [aiortc.directory / "tests" / name for name in ("test_rtcicetransport.py", "test_ortc.py")]
     assert aiortc.unittest([name for file in files for name, _ in written_in(file)]) == set()
+
+
+SIGNALING: Final = """
+import asyncio
+import threading
+
+from ice_tcp.compat import aioice as ours
+
+loop = asyncio.new_event_loop()
+threading.Thread(target=loop.run_forever, daemon=True).start()
+peer = ours.Connection(ice_controlling=False)
+asyncio.run_coroutine_threadsafe(peer.gather_candidates(), loop).result()
+
+
+def send_local_info(candidates, username, password):
+    async def answer():
+        for candidate in candidates:
+            await peer.add_remote_candidate(candidate)
+        await peer.add_remote_candidate(None)
+        peer.remote_username, peer.remote_password = username, password
+        await peer.connect()
+        data, component = await peer.recvfrom()
+        await peer.sendto(data[::-1], component)
+
+    asyncio.run_coroutine_threadsafe(answer(), loop)
+
+
+def get_remote_info():
+    return peer.local_candidates, peer.local_username, peer.local_password
+
+"""
+"""What aioice's README leaves to its reader: the other side is in a thread, and turns round what it hears."""
+
+
+def test_what_the_readme_of_aioice_shows(aioice: Place, tmp_path: Path) -> None:
+    text = (aioice.directory / "README.rst").read_text("utf-8")
+    (indented,) = re.findall(r"^\.\. code:: python\n\n((?: {4}.*\n|\n)+)", text, re.MULTILINE)
+    snippet = re.sub(*AIOICE_IMPORT, textwrap.dedent(indented), flags=re.MULTILINE)
+    shown = "data, component = await connection.recvfrom()"
+    assert snippet.count(shown) == 1
+    program = tmp_path / "snippet.py"
+    program.write_text(SIGNALING + snippet.replace(shown, f"{shown}; print(data, component)"), "utf-8")
+
+    async def main() -> str:
+        return await finish(await aioice.start(program))
+
+    assert asyncio.run(main()) == "b'4321' 1\n"
