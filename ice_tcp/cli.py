@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +17,7 @@ import click
 from rich.console import Console
 
 from candidates.candidate import Candidate, CandidateError, TcpType, Transport
-from candidates.policy import Policy, PolicyError, policy_schema
+from candidates.policy import Policy, PolicyError, differences, effective_settings, policy_schema
 from candidates.sdp import parse_candidate
 from ice_tcp.demo.document import DocumentView
 from ice_tcp.demo.live import LiveView
@@ -324,6 +324,44 @@ def schema() -> None:
 def default() -> None:
     """Print the default policy, with every key explained: a start for one's own."""
     click.echo(files("candidates").joinpath("default.yaml").read_text("utf-8"), nl=False)
+
+
+@policy.command(short_help="Print every setting, and where it comes from.")
+@click.argument("path", type=_EXISTING_FILE, metavar="[F]", required=False)
+@click.option("--changed", is_flag=True, help="Only what the file says.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, and nothing else.")
+def show(path: Path | None, changed: bool, as_json: bool) -> None:
+    """Print every setting of policy file F, or of the default policy, with its value and the line that says so.
+
+    Credentials are asterisks.
+    """
+    policy = Policy.default() if path is None else _read_policy(path)
+    text = "" if path is None else path.read_text("utf-8")
+    settings = [each for each in effective_settings(policy, text) if each.line is not None or not changed]
+    if as_json:
+        click.echo(json.dumps([asdict(each) for each in settings], indent=1))
+        return
+    for each in settings:
+        origin = "default" if each.line is None else f"{path}:{each.line}"
+        click.echo(f"{f'{each.key}: {_value(each.value)}':<64} # {origin}")
+
+
+@policy.command(short_help="Tell in what two policy files differ.")
+@click.argument("left", type=_EXISTING_FILE, metavar="A")
+@click.argument("right", type=_EXISTING_FILE, metavar="B")
+def diff(left: Path, right: Path) -> None:
+    """Tell which settings of policy files A and B have different values, whether files or defaults say so.
+
+    The exit status is 1 if any has. Passwords are not compared.
+    """
+    found = differences(_read_policy(left), _read_policy(right))
+    for each in found:
+        click.echo(f"{each.key}: {_value(each.left)} -> {_value(each.right)}")
+    sys.exit(1 if found else 0)
+
+
+def _value(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 @policy.command(short_help="Tell which rule keeps or removes what.")

@@ -8,11 +8,13 @@ from candidates.policy.rulings import Ruling
 from candidates.policy.schema import policy_schema
 from candidates.policy.sections import VPN_NAMES, Limits, RemoteRule
 from candidates.policy.servers import Scheme, ServerPolicy, ServerUri, parse_server_uri
+from candidates.policy.settings import Difference, Setting, differences, effective_settings
 from candidates.policy.values import AddressFamily, PortRange
 
 __all__ = [
     "VPN_NAMES",
     "AddressFamily",
+    "Difference",
     "Explanation",
     "Limits",
     "Policy",
@@ -24,7 +26,10 @@ __all__ = [
     "Scheme",
     "ServerPolicy",
     "ServerUri",
+    "Setting",
     "Step",
+    "differences",
+    "effective_settings",
     "load_policy",
     "parse_server_uri",
     "policy_of",
