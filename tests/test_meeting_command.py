@@ -158,8 +158,8 @@ def test_an_output_that_nobody_reads_any_more_ends_it_quietly(policy_file: Path)
 @pytest.mark.parametrize(
     ("arguments", "status", "text"),
     [
-        (["listen"], 2, "Missing option '--rendezvous'"),
-        (["connect"], 2, "Missing argument 'CODE'"),
+        (["listen"], 2, "where shall the two meet"),
+        (["connect"], 2, "where shall the two meet"),
         (["connect", "nonsense", "--rendezvous", "ws://127.0.0.1:1"], 2, "is no code"),
         (["listen", "--secret", "Two Words", "--rendezvous", "ws://127.0.0.1:1"], 2, "words of letters"),
         (["listen", "--rendezvous", "ws://127.0.0.1:1"], 3, "cannot be reached"),

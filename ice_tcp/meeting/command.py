@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from enum import IntEnum
+from functools import wraps
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import click
 from rich.console import Console
@@ -17,9 +18,10 @@ from rich.progress import Progress as Bar
 
 from candidates.policy import Policy, PolicyError
 from ice_tcp.errors import IceError
+from ice_tcp.meeting.by_hand import meet_by_hand, read_line
 from ice_tcp.meeting.code import CodeError
 from ice_tcp.meeting.forward import Address, Forward, ForwardError, allow, forward
-from ice_tcp.meeting.meeting import Meeting, await_peer, connect, listen, reach_peer, streaming
+from ice_tcp.meeting.meeting import Meeting, await_peer, reach_peer, streaming
 from ice_tcp.meeting.pipe import pipe
 from ice_tcp.meeting.sealed import WrongCodeError
 from ice_tcp.policy_file import read_policy
@@ -33,18 +35,42 @@ FILE: Final = "file"
 """The purpose of a stream that has a file."""
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
-_RENDEZVOUS: Final = click.option(
-    "--rendezvous",
-    envvar="ICE_TCP_RENDEZVOUS",
-    show_envvar=True,
-    required=True,
-    metavar="URL",
-    help="Where to meet, as in wss://example.org.",
-)
+
+
+def _where(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say how the two find each other, as the parameter ``where``."""
+
+    @click.option(
+        "--rendezvous",
+        envvar="ICE_TCP_RENDEZVOUS",
+        show_envvar=True,
+        metavar="URL",
+        help="Where to meet, as in wss://example.org.",
+    )
+    @click.option(
+        "--signal",
+        metavar="file:DIR|stdio",
+        help="Meet without a server: in a folder that both see, or with a line each way, copied and pasted.",
+    )
+    @wraps(command)
+    def wrapper(rendezvous: str | None, signal: str | None, **others: Any) -> None:
+        if signal is not None and signal != _STDIO and not signal.startswith("file:"):
+            raise click.BadParameter("it is file:DIR or stdio", param_hint="--signal")
+        if (where := signal or rendezvous) is None:
+            raise click.UsageError("where shall the two meet? Give --rendezvous URL, or --signal")
+        command(where=where, **others)
+
+    return wrapper
+
+
+_STDIO: Final = "stdio"
 _SECRET: Final = click.option(
     "--secret", metavar="WORDS", help="The code's secret, words with hyphens between; drawn unless given."
 )
 _POLICY: Final = click.option("--policy", "policy_file", type=_FILE, metavar="F", help="A policy file.")
+
+
+Finding: TypeAlias = AbstractAsyncContextManager[Meeting]
 
 
 class Status(IntEnum):
@@ -56,7 +82,7 @@ class Status(IntEnum):
 
 
 @click.command(name="listen")
-@_RENDEZVOUS
+@_where
 @_SECRET
 @click.option(
     "--forward",
@@ -67,46 +93,37 @@ class Status(IntEnum):
     help="Let the other side reach this instead (its `ice-tcp forward`); repeat for more.",
 )
 @_POLICY
-def listen_command(rendezvous: str, secret: str | None, allowed: Sequence[Address], policy_file: Path | None) -> None:
+def listen_command(where: str, secret: str | None, allowed: Sequence[Address], policy_file: Path | None) -> None:
     """Print a code, wait for who connects with it, and join standard input and output to theirs.
 
     Everything is encrypted from here to there. Exit status: 3 if the rendezvous cannot be used, 4 after a wrong code.
     """
-    policy = _policy(policy_file)
+    awaiting = _awaiting(where, secret, policy_file)
 
     async def serve() -> None:
-        async with await_peer(_tell_code, rendezvous=rendezvous, secret=secret, policy=policy) as meeting:
+        async with awaiting as meeting:
             _tell(_path(meeting))
             with suppress(SessionClosedError):
                 await allow(meeting, allowed, _tell)
 
-    async def join() -> None:
-        async with listen(_tell_code, rendezvous=rendezvous, secret=secret, policy=policy) as (reader, writer):
-            await pipe(reader, writer)
-
-    _run(serve if allowed else join)
+    _run(serve if allowed else lambda: _join(awaiting))
 
 
 @click.command(name="connect")
-@click.argument("code")
-@_RENDEZVOUS
+@click.argument("code", required=False)
+@_where
 @_POLICY
-def connect_command(code: str, rendezvous: str, policy_file: Path | None) -> None:
+def connect_command(code: str | None, where: str, policy_file: Path | None) -> None:
     """Join standard input and output to those of who listens under CODE.
 
     Everything is encrypted from here to there. Exit status: 3 if the rendezvous cannot be used, 4 for a wrong code.
     """
-    policy = _policy(policy_file)
-
-    async def join() -> None:
-        async with connect(code, rendezvous=rendezvous, policy=policy) as (reader, writer):
-            await pipe(reader, writer)
-
-    _run(join)
+    reaching = _reaching(where, code, policy_file)
+    _run(lambda: _join(reaching))
 
 
 @click.command(name="forward")
-@click.argument("code")
+@click.argument("code", required=False)
 @click.option(
     "-L",
     "forwards",
@@ -116,18 +133,18 @@ def connect_command(code: str, rendezvous: str, policy_file: Path | None) -> Non
     metavar="PORT:HOST:PORT",
     help="A port here, and what it leads to there, as in 8080:localhost:80; repeat for more.",
 )
-@_RENDEZVOUS
+@_where
 @_POLICY
-def forward_command(code: str, forwards: Sequence[Forward], rendezvous: str, policy_file: Path | None) -> None:
+def forward_command(code: str | None, forwards: Sequence[Forward], where: str, policy_file: Path | None) -> None:
     """Let local TCP ports lead to what the other side reaches, which runs `ice-tcp listen --forward HOST:PORT`.
 
     Until one side ends it. Everything is encrypted from here to there. Exit status: 3 if the rendezvous cannot be used,
     4 for a wrong code.
     """
-    policy = _policy(policy_file)
+    reaching = _reaching(where, code, policy_file)
 
     async def carry() -> None:
-        async with reach_peer(code, rendezvous=rendezvous, policy=policy) as meeting:
+        async with reaching as meeting:
             _tell(_path(meeting))
             with suppress(SessionClosedError):
                 await forward(meeting, forwards, _tell)
@@ -137,22 +154,19 @@ def forward_command(code: str, forwards: Sequence[Forward], rendezvous: str, pol
 
 @click.command(name="send")
 @click.argument("file", type=_FILE)
-@_RENDEZVOUS
+@_where
 @_SECRET
 @_POLICY
-def send_command(file: Path, rendezvous: str, secret: str | None, policy_file: Path | None) -> None:
+def send_command(file: Path, where: str, secret: str | None, policy_file: Path | None) -> None:
     """Print a code, and send FILE to who runs `ice-tcp receive` with it.
 
     The file is encrypted from here to there, and compared at the end. Exit status: 1 if it did not arrive, 3 if the
     rendezvous cannot be used, 4 after a wrong code.
     """
-    policy = _policy(policy_file)
+    awaiting = _awaiting(where, secret, policy_file)
 
     async def send() -> None:
-        async with (
-            await_peer(_tell_code, rendezvous=rendezvous, secret=secret, policy=policy) as meeting,
-            streaming(meeting, FILE) as (reader, writer),
-        ):
+        async with awaiting as meeting, streaming(meeting, FILE) as (reader, writer):
             _tell(_path(meeting))
             with _bar(file.name) as progress:
                 done = await offer_file(file, reader, writer, progress)
@@ -162,30 +176,59 @@ def send_command(file: Path, rendezvous: str, secret: str | None, policy_file: P
 
 
 @click.command(name="receive")
-@click.argument("code")
+@click.argument("code", required=False)
 @click.option("--into", type=_DIRECTORY, default=".", show_default=True, metavar="DIRECTORY", help="Where to put it.")
-@_RENDEZVOUS
+@_where
 @_POLICY
-def receive_command(code: str, into: Path, rendezvous: str, policy_file: Path | None) -> None:
+def receive_command(code: str | None, into: Path, where: str, policy_file: Path | None) -> None:
     """Receive the file that `ice-tcp send` offers under CODE.
 
     What was cut off is kept as NAME.part: send and receive once more, into the same directory, and only the rest is
     sent. A file that is there is not overwritten. Exit status: 1 if it did not arrive, 3 if the rendezvous cannot be
     used, 4 for a wrong code.
     """
-    policy = _policy(policy_file)
+    reaching = _reaching(where, code, policy_file)
 
     async def receive() -> None:
-        async with (
-            reach_peer(code, rendezvous=rendezvous, policy=policy) as meeting,
-            streaming(meeting, FILE) as (reader, writer),
-        ):
+        async with reaching as meeting, streaming(meeting, FILE) as (reader, writer):
             _tell(_path(meeting))
             with _bar("receiving") as progress:
                 done = await take_file(into, reader, writer, progress)
             _tell(_transferred("received", done, meeting))
 
     _run(receive)
+
+
+def _awaiting(where: str, secret: str | None, policy_file: Path | None) -> Finding:
+    """The meeting of the side that is there first."""
+    policy = _policy(policy_file)
+    if where == _STDIO:
+        return meet_by_hand(_tell_line, read_line, listens=True, policy=policy)
+    return await_peer(_tell_code, rendezvous=where, secret=secret, policy=policy)
+
+
+def _reaching(where: str, code: str | None, policy_file: Path | None) -> Finding:
+    """The meeting of the side that comes to it."""
+    policy = _policy(policy_file)
+    if where == _STDIO:
+        return meet_by_hand(_tell_line, _ask_line, listens=False, policy=policy)
+    if code is None:
+        raise click.UsageError("Missing argument 'CODE'")
+    return reach_peer(code, rendezvous=where, policy=policy)
+
+
+async def _join(finding: Finding) -> None:
+    async with finding as meeting, streaming(meeting) as (reader, writer):
+        await pipe(reader, writer)
+
+
+def _tell_line(line: str) -> None:
+    _tell(f"give the other side this line, and paste theirs here:\n{line}")
+
+
+async def _ask_line() -> str:
+    _tell("paste the other side's line here:")
+    return await read_line()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
 from candidates.policy import Policy
@@ -14,6 +15,7 @@ from ice_tcp.agent import Agent, EventStream
 from ice_tcp.core.events import AgentState, Restarted, Role, SelectedPath, StateChanged
 from ice_tcp.core.trace import TraceSink
 from ice_tcp.meeting.code import Code, checked_secret, draw_secret
+from ice_tcp.meeting.folder import join_folder, open_folder
 from ice_tcp.meeting.sealed import MeetingError, SealedChannel, TextLine
 from ice_tcp.quic import Certificate, QuicSession, connect_quic
 from ice_tcp.rendezvous import join_line, open_line
@@ -24,6 +26,7 @@ Stream: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 PIPE: Final = "pipe"
 """The purpose of a stream that joins two programs."""
+_FILE: Final = "file:"
 _RESTART_INTERVAL: Final = 8.0
 """Seconds until a restart that found nothing is followed by the next one."""
 MEETING_SECONDS: Final = 60.0
@@ -169,11 +172,12 @@ async def await_peer(
 ) -> AsyncIterator[Meeting]:
     """The meeting with one peer that knows the code, which ``tell_code`` is given.
 
-    ``rendezvous`` is a URL as in ``wss://example.org``; ``secret`` is drawn unless given. Raises RendezvousError, and
-    what `meet` raises.
+    ``rendezvous`` is a URL as in ``wss://example.org``, or ``file:`` and a folder that both sides see; ``secret`` is
+    drawn unless given. Raises RendezvousError, and what `meet` raises.
     """
     secret = draw_secret() if secret is None else checked_secret(secret)
-    async with open_line(rendezvous, tls=tls) as line:
+    folder = _folder(rendezvous)
+    async with open_line(rendezvous, tls=tls) if folder is None else open_folder(folder) as line:
         code = Code(line.mailbox, secret)
         tell_code(str(code))
         await line.met()
@@ -190,11 +194,16 @@ async def reach_peer(
     Raises CodeError for a text that is no code, RendezvousError, WrongCodeError, and what `meet` raises.
     """
     parsed = Code.parse(code)
+    folder, mailbox = _folder(rendezvous), parsed.mailbox
     async with (
-        join_line(rendezvous, parsed.mailbox, tls=tls) as line,
+        join_line(rendezvous, mailbox, tls=tls) if folder is None else join_folder(folder, mailbox) as line,
         meet(line, parsed, listens=False, policy=policy) as meeting,
     ):
         yield meeting
+
+
+def _folder(rendezvous: str) -> Path | None:
+    return Path(rendezvous.removeprefix(_FILE)) if rendezvous.startswith(_FILE) else None
 
 
 @asynccontextmanager
