@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -31,6 +32,7 @@ HOST = "127.0.0.1"
     ("text", "listen", "to"),
     [
         ("8080:localhost:80", ("localhost", 8080), ("localhost", 80)),
+        ("0:localhost:80", ("localhost", 0), ("localhost", 80)),
         ("192.0.2.1:8080:Web.Example:443", ("192.0.2.1", 8080), ("web.example", 443)),
         ("[::1]:8080:[2001:db8::1]:80", ("::1", 8080), ("2001:db8::1", 80)),
     ],
@@ -41,7 +43,17 @@ def test_a_forward_is_taken_as_ssh_takes_it(text: str, listen: tuple[str, int], 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "8080", "8080:80", "localhost:80", "x:localhost:80", "8080:localhost:0", "8080:localhost:65536", "1:2:3:4:5"],
+    [
+        "",
+        "8080",
+        "8080:80",
+        "localhost:80",
+        "x:localhost:80",
+        "8080:localhost:0",
+        "8080:localhost:65536",
+        "65536:localhost:80",
+        "1:2:3:4:5",
+    ],
 )
 def test_a_forward_that_is_none_is_an_error(text: str) -> None:
     with pytest.raises(ForwardError):
@@ -81,7 +93,7 @@ class Forwarding:
 
     def __init__(self, to: Address, *allowed: Address) -> None:
         self._to, self._allowed = to, allowed
-        self.port = free_ports(HOST)[0]
+        self.port = 0
         self.told: list[str] = []
         self.heard: list[str] = []
         self.meetings: list[Meeting] = []
@@ -95,6 +107,7 @@ class Forwarding:
             await asyncio.sleep(0.01)
             for task in self._tasks:
                 assert not task.done(), task.exception()
+        self.port = int(self.told[0].partition(" ")[0].rpartition(":")[2])
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -110,7 +123,7 @@ class Forwarding:
     async def _forward(self) -> None:
         async with reach_peer(await self._code, rendezvous=self._url, policy=policy("")) as meeting:
             self.meetings.append(meeting)
-            await forward(meeting, [Forward(Address(HOST, self.port), self._to)], self.told.append)
+            await forward(meeting, [Forward(Address(HOST, 0), self._to)], self.told.append)
 
     async def ask(self, data: bytes) -> bytes:
         """Say this to the port, and hear what comes until the end."""
@@ -215,8 +228,6 @@ def test_a_stream_that_says_no_word_of_ours_is_ended(monkeypatch: pytest.MonkeyP
 
 
 def test_the_commands_show_a_web_page(policy_file: Path) -> None:
-    port = free_ports(HOST)[0]
-
     async def page(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.0 200 OK\r\n\r\n<h1>hello</h1>")
@@ -226,12 +237,14 @@ def test_the_commands_show_a_web_page(policy_file: Path) -> None:
             options = ("--rendezvous", url, "--policy", policy_file)
             listening = await start("listen", "--forward", str(to), *options)
             code = await code_of(listening)
-            carrying = await start("forward", "-L", f"127.0.0.1:{port}:{to}", code, *options)
+            carrying = await start("forward", "-L", f"127.0.0.1:0:{to}", code, *options)
             assert carrying.stderr is not None and listening.stderr is not None
             assert await carrying.stderr.readline() == b"connected over UDP, directly\n"
             assert await listening.stderr.readline() == b"connected over UDP, directly\n"
-            assert await carrying.stderr.readline() == f"127.0.0.1:{port} leads to {to} of the other side\n".encode()
-            reader, writer = await asyncio.open_connection(HOST, port)
+            line = (await carrying.stderr.readline()).decode()
+            found = re.fullmatch(rf"127\.0\.0\.1:(\d+) leads to {re.escape(str(to))} of the other side\n", line)
+            assert found is not None
+            reader, writer = await asyncio.open_connection(HOST, int(found[1]))
             writer.write(b"GET / HTTP/1.0\r\n\r\n")
             assert (await reader.read()).endswith(b"<h1>hello</h1>")
             writer.close()

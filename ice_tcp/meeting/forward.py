@@ -64,11 +64,17 @@ class Forward:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """``8080:localhost:80``, or ``0.0.0.0:8080:localhost:80`` to listen elsewhere. Raises ForwardError."""
+        """``8080:localhost:80``, or ``0.0.0.0:8080:localhost:80`` to listen elsewhere; port 0 here is any that is free.
+
+        Raises ForwardError.
+        """
         found = _FORWARD.fullmatch(text)
         if found is None:
             raise ForwardError(f"{text!r} is not PORT:HOST:PORT, as in 8080:localhost:80")
-        return cls(Address.parse(f"{found['host'] or _LOOPBACK}:{found['port']}"), Address.parse(found["to"]))
+        here = Address.parse(f"{found['host'] or _LOOPBACK}:1").host
+        if int(found["port"]) > 65535:
+            raise ForwardError(f"{text!r} is not PORT:HOST:PORT, as in 8080:localhost:80")
+        return cls(Address(here, int(found["port"])), Address.parse(found["to"]))
 
 
 async def forward(meeting: Meeting, forwards: Iterable[Forward], tell: Tell) -> None:
@@ -84,7 +90,8 @@ async def forward(meeting: Meeting, forwards: Iterable[Forward], tell: Tell) -> 
             handler = connections.handler(partial(_carry, meeting, each.to, tell))
             server = await asyncio.start_server(handler, each.listen.host, each.listen.port)
             stack.callback(server.close)
-            tell(f"{each.listen} leads to {each.to} of the other side")
+            port = server.sockets[0].getsockname()[1]
+            tell(f"{Address(each.listen.host, port)} leads to {each.to} of the other side")
         while True:  # nobody opens streams to us: what comes is the end
             await meeting.session.accept_stream()
 
