@@ -297,6 +297,30 @@ def test_what_was_told_while_nobody_was_connected_arrives() -> None:
     run(main())
 
 
+def test_what_is_told_while_the_line_takes_its_mailbox_up_again_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each text that is told again is a moment in which another one may be told."""
+
+    async def main() -> None:
+        async with serving() as (server, url), open_line(url) as one, join_line(url, one.mailbox) as two:
+            send = ClientConnection.send
+
+            async def slowly(connection: ClientConnection, message: str) -> None:
+                await asyncio.sleep(0.01)
+                await send(connection, message)
+
+            monkeypatch.setattr(ClientConnection, "send", slowly)
+            assert server._server is not None  # noqa: SLF001 - whose connections are cut
+            for connection in server._server.connections:  # noqa: SLF001
+                connection.transport.abort()
+            texts = [f"text {number}" for number in range(30)]
+            for text in texts:
+                await one.send(text)
+                await asyncio.sleep(0.003)
+            assert [await two.receive() for _ in texts] == texts
+
+    run(main())
+
+
 @asynccontextmanager
 async def lying(*says: str | bytes) -> AsyncIterator[str]:
     """A server that says this, whatever it is told, and hangs up."""

@@ -10,10 +10,12 @@ import pytest
 
 from ice_tcp.meeting import SealedChannel
 from ice_tcp.rendezvous import Mailboxes, Refusal, RendezvousError, RendezvousServer, join_line, open_line
+from ice_tcp.rendezvous.mailboxes import Ticket
+from ice_tcp.rendezvous.protocol import Entry, Event
 from ice_tcp.rendezvous.redis_store import RedisMailboxes
 from ice_tcp.signaling import Note
 from tests.loops import run
-from tests.mailbox_contract import CONTRACT, Wait
+from tests.mailbox_contract import CONTRACT, Wait, entries
 from tests.redis_server import RedisServer, redis_server
 
 pytestmark = pytest.mark.interop
@@ -141,3 +143,30 @@ def test_a_redis_that_is_gone_is_told(tmp_path: Path) -> None:
 def test_a_url_that_is_none_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="redis"):
         RedisMailboxes("http://localhost")
+
+
+def test_who_has_just_joined_is_there_for_whoever_looks_at_that_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other side's instance looks between any two things that are said to Redis."""
+
+    async def main() -> None:
+        async with redis_server(tmp_path) as redis:
+            store = RedisMailboxes(redis.url)
+            one = await store.open()
+
+            async def say_nothing(_ticket: Ticket) -> None: ...
+
+            monkeypatch.setattr(store, "_be_present", say_nothing)
+            await store.join(one.mailbox)
+            await store.keep(one)
+            assert await entries(store, one, 1) == [(1, Entry(Event.MET))]
+            assert (await store.resume(one.mailbox, one.token))[0] == one
+            following = asyncio.create_task(entries(store, one, 2))
+            await asyncio.sleep(0.2)
+            assert not following.done()
+            following.cancel()
+            await asyncio.wait([following])
+            await store.close()
+
+    run(main())

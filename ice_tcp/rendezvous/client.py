@@ -71,6 +71,7 @@ class Line:
         self._news = asyncio.Event()
         self._met = asyncio.Event()
         self._error: RendezvousError | None = None
+        self._closing = False
         self._running: asyncio.Task[None] | None = None
 
     async def met(self) -> None:
@@ -128,6 +129,7 @@ class Line:
 
     async def close(self) -> None:
         """Leave the mailbox; the other side is told."""
+        self._closing = True
         if self._connection is not None:
             with suppress(ConnectionClosed):
                 await self._connection.send(encode("leave"))
@@ -172,8 +174,9 @@ class Line:
         self.mailbox, self._token = text_of(welcome, "mailbox", 16), text_of(welcome, "token", 64)
         had = number_of(welcome, "had")
         with suppress(ConnectionClosed):
-            for number in range(had, len(self._told)):
-                await connection.send(encode("tell", number=number + 1, text=self._told[number]))
+            while had < len(self._told):  # more may be told meanwhile
+                had += 1
+                await connection.send(encode("tell", number=had, text=self._told[had - 1]))
             self._connection = connection
 
     async def _run(self, connection: ClientConnection) -> None:
@@ -188,6 +191,8 @@ class Line:
                 finally:
                     self._connection = None
                     await connection.close()
+                if self._closing:
+                    return
                 connection = await self._resume()
         except RendezvousError as error:
             self._error = error

@@ -46,6 +46,7 @@ _JOIN: Final = (
 if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('HGET', KEYS[1], 'left0') then return 'none' end
 if redis.call('HSETNX', KEYS[1], 'joined', 1) == 0 then return 'taken' end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
+redis.call('SET', KEYS[4], 1, 'PX', ARGV[3])
 add(0, ARGV[2])
 add(1, ARGV[2])
 redis.call('PUBLISH', KEYS[1], 'met')
@@ -127,15 +128,13 @@ class RedisMailboxes:
         raise RendezvousError("there are too many mailboxes", Refusal.FULL)
 
     async def join(self, mailbox: str) -> Ticket:
-        arguments: list[str | int] = [round(SESSION_SECONDS), _line(Entry(Event.MET))]
-        answer = await _answered(self._join(keys=_keys(mailbox), args=arguments))
+        arguments: list[str | int] = [round(SESSION_SECONDS), _line(Entry(Event.MET)), self._absent_ms]
+        answer = await _answered(self._join(keys=[*_keys(mailbox), _presence(mailbox, 1)], args=arguments))
         if answer == "none":
             raise RendezvousError(f"there is no mailbox {mailbox}", Refusal.NO_SUCH_MAILBOX)
         if answer == "taken":
             raise RendezvousError(f"two have met in mailbox {mailbox} already", Refusal.TAKEN)
-        ticket = Ticket(mailbox, 1, answer)
-        await self._be_present(ticket)
-        return ticket
+        return Ticket(mailbox, 1, answer)
 
     async def resume(self, mailbox: str, token: str) -> tuple[Ticket, int]:
         found = await _answered(cast("Awaitable[dict[str, str]]", self._redis.hgetall(_PREFIX + mailbox)))

@@ -73,18 +73,14 @@ class RendezvousServer:
         keep_interval: float = KEEP_INTERVAL,
     ) -> None:
         """``port`` 0 is any; ``mailboxes`` are this instance's own unless given."""
-        self._host, self._asked_port, self._tls = host, port, tls
+        self._host, self._tls = host, tls
         self._mailboxes = mailboxes if mailboxes is not None else MemoryMailboxes()
         self._limits = limits or Limits()
         self._keep_interval = keep_interval
         self._by_host: Counter[str] = Counter()
         self._server: Server | None = None
-
-    @property
-    def port(self) -> int:
-        assert self._server is not None, "it is not running"
-        port: int = next(iter(self._server.sockets)).getsockname()[1]
-        return port
+        self.port = port
+        """Once it runs, where it listens."""
 
     @property
     def connections(self) -> int:
@@ -96,7 +92,7 @@ class RendezvousServer:
         self._server = await serve(
             self._serve,
             self._host,
-            self._asked_port,
+            self.port,
             ssl=self._tls,
             max_size=MAX_MESSAGE_BYTES,
             max_queue=4,
@@ -108,6 +104,7 @@ class RendezvousServer:
             close_timeout=1,
             logger=logger.getChild("websockets"),
         )
+        self.port = next(iter(self._server.sockets)).getsockname()[1]
         return self
 
     async def __aexit__(
