@@ -7,7 +7,7 @@ import logging
 import ssl
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -36,6 +36,7 @@ DEFAULT_PORT: Final = 8765
 KEEP_INTERVAL: Final = 10.0
 _MAILBOX_BYTES: Final = 16
 _TOKEN_BYTES: Final = 64
+_CANCEL_INTERVAL: Final = 0.5
 _HEALTH: Final = "/health"
 
 
@@ -154,10 +155,8 @@ class RendezvousServer:
         try:
             await asyncio.wait(doing, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for each in doing:
-                each.cancel()
-            results = await asyncio.gather(*doing, return_exceptions=True)
-        errors = [each for each in results if isinstance(each, Exception)]
+            await _end(doing)
+        errors = [error for each in doing if not each.cancelled() and (error := each.exception()) is not None]
         # What it was refused for says more than that its connection then closed.
         for error in sorted(errors, key=lambda each: isinstance(each, ConnectionClosed)):
             raise error
@@ -231,6 +230,15 @@ class _Allowance:
         self._at = now
         if self._left < 0:
             raise RendezvousError("too many messages at once", Refusal.TOO_FAST)
+
+
+async def _end(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel them until they have ended: a store may take a cancellation that meets its own time-out for that."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_INTERVAL)
 
 
 def _host_of(connection: ServerConnection) -> str:
