@@ -22,7 +22,7 @@ from ice_tcp.stun import MessageClass, Method, encode
 from interop.__main__ import main
 from interop.natlab import matrix, times
 from interop.natlab.classify import TCP, UDP, Findings, mismatches
-from interop.natlab.expectation import Outcome, expected, is_left_to_chance
+from interop.natlab.expectation import Outcome, expected
 from interop.natlab.heatmap import page
 from interop.natlab.internet import LADDER_FILE, Order
 from interop.natlab.kinds import KINDS, Dependence, LabError, Option, Ports, Site
@@ -36,8 +36,6 @@ from interop.natlab.runner import CellReport
 from interop.natlab.scenario import Leg, Scenario, ServerKind, Transports, Weather
 from interop.natlab.table import cell_text, matrices, summary
 from interop.natlab.topology import LEFT, RIGHT, SERVER, plan
-
-PREDICTS = {"simultaneous_open": {"predict_ports": 40}}
 
 
 def scenario(left: str, right: str | None = "direct", transports: Transports = Transports.BOTH) -> Scenario:
@@ -140,25 +138,6 @@ def test_all_dependent_mappings_are_alike(kind: str, other: str) -> None:
 )
 def test_what_options_do_to_a_cell(left: str, right: str | None, transports: Transports, outcome: Outcome) -> None:
     assert expected(scenario(left, right, transports)) is outcome
-
-
-@pytest.mark.parametrize(
-    ("left", "right", "transports", "policy", "loss", "verdict"),
-    [
-        ("symmetric-sequential", "symmetric-sequential", Transports.TCP, PREDICTS, 0.05, True),
-        ("symmetric-sequential", "symmetric-sequential", Transports.TCP, PREDICTS, 0.0, False),
-        ("symmetric-sequential", "symmetric-sequential", Transports.TCP, {}, 0.05, False),
-        ("full-cone", "symmetric-sequential", Transports.TCP, PREDICTS, 0.05, False),
-        ("port-restricted+own-stack", "port-restricted", Transports.UDP, {}, 0.0, True),
-        ("port-restricted+own-stack", "port-restricted", Transports.TCP, {}, 0.0, False),
-        ("symmetric-sequential", None, Transports.TCP, PREDICTS, 0.05, False),
-    ],
-)
-def test_a_prediction_that_loss_delays_is_left_to_chance_as_is_a_race(
-    left: str, right: str | None, transports: Transports, policy: dict[str, Any], loss: float, verdict: bool
-) -> None:
-    cell = replace(scenario(left, right, transports), policy=policy, weather=Weather(loss=loss))
-    assert is_left_to_chance(cell) is verdict
 
 
 def test_it_does_not_matter_who_is_left() -> None:

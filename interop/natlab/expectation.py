@@ -32,35 +32,23 @@ def is_left_to_chance(scenario: Scenario) -> bool:
 
     A box whose own stack takes a stranger's datagram remembers the flow. When the host behind it then sends to that
     stranger, the port is taken, it is mapped to another one, and the peer's box lets only the first one in.
-
-    A prediction whose question to a server is lost is late by the second after which TCP repeats a SYN; by then the
-    relay has the data, and the box has counted on.
     """
-    if scenario.right is None:
-        return False
-    if scenario.transports is Transports.UDP and any(Option.OWN_STACK in site.options for site in scenario.sites):
-        return True
-    names = scenario.transports.names
-    return bool(scenario.weather.loss) and scenario.predicts and not any(_is_open(scenario, each) for each in names)
+    return (
+        scenario.transports is Transports.UDP
+        and scenario.right is not None
+        and any(Option.OWN_STACK in site.options for site in scenario.sites)
+    )
 
 
 def _is_direct(scenario: Scenario, transport: str) -> bool:
-    if _is_open(scenario, transport):
+    left, right = scenario.sites
+    if not left.families & right.families:
+        return False
+    if any(_is_blocked(site, transport) for site in scenario.sites):
+        return False
+    if _gets_in(left, right, transport) or _gets_in(right, left, transport):
         return True
-    is_tried = scenario.predicts and transport == Transports.TCP and _are_reachable(scenario, transport)
-    return is_tried and _is_foreseen(*scenario.sites)
-
-
-def _is_open(scenario: Scenario, transport: str) -> bool:
-    """Whether there is a direct path that nobody has to foresee."""
-    left, right = scenario.sites
-    gets_in = _gets_in(left, right, transport) or _gets_in(right, left, transport)
-    return gets_in and _are_reachable(scenario, transport)
-
-
-def _are_reachable(scenario: Scenario, transport: str) -> bool:
-    left, right = scenario.sites
-    return bool(left.families & right.families) and not any(_is_blocked(each, transport) for each in (left, right))
+    return scenario.predicts and transport == Transports.TCP and _is_foreseen(left, right)
 
 
 def _is_foreseen(left: Site, right: Site) -> bool:
