@@ -81,6 +81,18 @@ class Status(IntEnum):
     WRONG_CODE = 4
 
 
+def _each(parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], list[T]]:
+    """The callback of an option that may be given more than once."""
+
+    def callback(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> list[T]:
+        try:
+            return [parse(value) for value in values]
+        except ForwardError as error:
+            raise click.BadParameter(str(error)) from None
+
+    return callback
+
+
 @click.command(name="listen")
 @_where
 @_SECRET
@@ -88,7 +100,7 @@ class Status(IntEnum):
     "--forward",
     "allowed",
     multiple=True,
-    callback=lambda _ctx, _param, values: [_parsed(Address.parse, value) for value in values],
+    callback=_each(Address.parse),
     metavar="HOST:PORT",
     help="Let the other side reach this instead (its `ice-tcp forward`); repeat for more.",
 )
@@ -129,7 +141,7 @@ def connect_command(code: str | None, where: str, policy_file: Path | None) -> N
     "forwards",
     multiple=True,
     required=True,
-    callback=lambda _ctx, _param, values: [_parsed(Forward.parse, value) for value in values],
+    callback=_each(Forward.parse),
     metavar="PORT:HOST:PORT",
     help="A port here, and what it leads to there, as in 8080:localhost:80; repeat for more.",
 )
@@ -245,13 +257,6 @@ def _transferred(what: str, done: Transferred, meeting: Meeting) -> str:
     resumed = f", of which {done.resumed_at} were there" if done.resumed_at else ""
     how = _path(meeting).removeprefix("connected ")
     return f"{what} {done.name}, {done.size} bytes{resumed}, {how}, SHA-256 {done.sha256}"
-
-
-def _parsed(parse: Callable[[str], T], text: str) -> T:
-    try:
-        return parse(text)
-    except ForwardError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 def _tell_code(code: str) -> None:
