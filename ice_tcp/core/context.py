@@ -17,11 +17,12 @@ from ice_tcp.core.trace import Record, TraceSink
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Messages began to go from an address of this host to a new remote endpoint; from a peer's view, if ``base``."""
+    """Messages began to go from an address of this host to a new remote endpoint; to a peer's ``port``, if ``base``."""
 
     host: str
     transport: Transport
     base: object | None
+    port: int = 0
 
 
 class Context:
@@ -51,10 +52,10 @@ class Context:
     def transaction_id(self) -> bytes:
         return self.rng.getrandbits(96).to_bytes(12, "big")
 
-    def begin_flow(self, host: str, transport: Transport, base: object | None = None) -> int:
-        """The number of the flow in `flows`; ``base`` if it goes to a peer."""
+    def begin_flow(self, host: str, transport: Transport, base: object | None = None, port: int = 0) -> int:
+        """The number of the flow in `flows`; ``base`` if it goes to a peer, to its ``port``."""
         if self.policy.simultaneous_open.predict_ports:
-            self.flows.append(Flow(host, transport, base))
+            self.flows.append(Flow(host, transport, base, port))
         return len(self.flows) - 1
 
     def note(self, now: float, record: Record) -> None:

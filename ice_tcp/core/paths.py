@@ -245,7 +245,7 @@ class Connections:
         dial.deadline = now + policy.timeouts.connect
         self._dials[base, remote] = dial
         if not base.is_relayed:
-            self._context.begin_flow(base.host, base.transport, base)
+            self._context.begin_flow(base.host, base.transport, base, remote.port)
         self._connect(dial, now)
         return dial
 

@@ -123,6 +123,39 @@ class TestPrediction:
         assert ports(predict(base, seen(base, 60_000, 60_003, flows=(0, 3)), flows, COUNT))[0] == 60_007
         assert ports(predict(base, seen(base, 60_000, 60_001, flows=(0, 3)), flows, COUNT))[0] == 60_002
 
+    def test_what_dials_the_ports_that_the_peer_predicted_comes_first(self) -> None:
+        """Though a server was asked, and answered, in the midst of it."""
+        base = so_base()
+        dials = [Flow(HOME, TCP, base, port) for port in (700, 703, 704, 705, 706)]
+        flows = [*to_servers(2), *dials[:3], *to_servers(1), *dials[3:]]
+        prediction = predict(base, seen(base, 60_000, 60_001, 60_005, flows=(0, 1, 5)), flows, 6)
+        assert prediction is not None
+        assert prediction.passed == (60_002,)
+        assert prediction.ahead == (60_003, 60_004, 60_006, 60_007, 60_008)
+        assert ports(prediction, controlling=True) == [60_003, 60_006, 60_008, 60_002, 60_004, 60_007]
+
+    def test_where_others_took_ports_in_the_midst_of_it_it_is_guessed(self) -> None:
+        base = so_base()
+        dials = [Flow(HOME, TCP, base, 700 + 2 * number) for number in range(4)]
+        flows = [*to_servers(2), *dials, *to_servers(1)]
+        prediction = predict(base, seen(base, 60_000, 60_001, 60_010, flows=(0, 1, 6)), flows, 6)
+        assert prediction is not None
+        assert prediction.passed == ()
+        assert prediction.ahead[:4] == (60_002, 60_004, 60_006, 60_008)
+        assert prediction.ahead[4:] == (60_011, 60_012)
+
+    @pytest.mark.parametrize(
+        "dialled", [(700, 701, 702), (700, 900, 1100, 1300), (700, 700, 700, 700), (700, 702, 703)]
+    )
+    def test_dials_of_other_ports_are_no_such_row(self, dialled: tuple[int, ...]) -> None:
+        base = so_base()
+        flows = [*to_servers(1), *(Flow(HOME, TCP, base, port) for port in dialled), *to_servers(1)]
+        last = 60_001 + len(dialled)
+        prediction = predict(base, seen(base, 60_000, last, flows=(0, len(flows) - 1)), flows, 2 * len(dialled))
+        assert prediction is not None
+        assert prediction.passed == tuple(range(60_001, last))
+        assert prediction.ahead[0] == last + 1
+
     def test_flows_of_another_address_go_through_another_nat(self) -> None:
         base = so_base()
         flows = [*to_servers(2), Flow("192.0.2.9", TCP, None)]

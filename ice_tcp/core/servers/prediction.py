@@ -21,6 +21,8 @@ _LARGEST_GAP: Final = 64
 """Between two observations: other connections may have taken ports meanwhile, but a larger gap is taken for chance."""
 _HIGHEST_PORT: Final = 65535
 _OBSERVATIONS: Final = 2
+_ROW: Final = 4
+"""Dials in equal steps that are no chance, but follow what the peer predicted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,9 @@ class Prediction:
     """How a NAT chooses ports, and where a base will be seen, if that is no chance.
 
     Attributes:
-        ahead: ports that come after all that servers saw, in the order in which the NAT gives them to the base.
-        passed: earlier ones, that it gave while the base dialled already.
+        ahead: ports that come after all that servers saw, in the order in which the NAT gives them to the base; before
+            them those with which it dials already what the peer predicted.
+        passed: earlier ones, that it gave while the base dialled something else.
     """
 
     allocation: PortAllocation
@@ -101,20 +104,22 @@ class _Counter:
         step: int,
         counts: Callable[[Flow], bool],
     ) -> None:
-        def counted(flows: Sequence[Flow]) -> list[Flow]:
-            return [flow for flow in flows if flow.host == base.host and counts(flow)]
+        def counted(first: int, end: int) -> list[int]:
+            return [number for number in range(first, end) if flows[number].host == base.host and counts(flows[number])]
 
-        self._base = base
         self._step = step
         self._last = line[-1].mapped.port
-        self._since = counted(flows[line[-1].flow + 1 :])
+        self._since = counted(line[-1].flow + 1, len(flows))
         self._gaps = [
             (
                 range(earlier.mapped.port + step, later.mapped.port, step),
-                counted(flows[earlier.flow + 1 : later.flow]),
+                counted(earlier.flow + 1, later.flow),
             )
             for earlier, later in pairwise(line)
         ]
+        own = [number for number, flow in enumerate(flows) if flow.base is base]
+        self._own = frozenset(own)
+        self._row_at = own[row] if (row := _row([flows[number].port for number in own])) is not None else len(flows)
 
     @property
     def misfit(self) -> int:
@@ -122,23 +127,46 @@ class _Counter:
         return sum(abs(len(ports) - len(flows)) for ports, flows in self._gaps)
 
     def passed(self) -> list[int]:
-        """What was given to the base while servers were asked; the most likely first."""
+        """What was given to the base while servers were asked, but for `ahead`; the most likely first."""
         return [port for ports, flows in self._gaps for port in self._likely(ports, flows)]
 
     def ahead(self, count: int) -> list[int]:
-        """What the base gets after the last that a server saw, begun already or not."""
-        own = [index for index, flow in enumerate(self._since) if flow.base is self._base]
+        """What the base dials with in vain until the peer dials, too: what the peer predicted, and what comes next."""
+        begun = [port for ports, flows in self._gaps for port in self._begun(ports, flows)]
+        own = [index for index, number in enumerate(self._since) if number in self._own]
         next_ = len(self._since)
-        return [self._last + self._step * (index + 1) for index in (*own, *range(next_, next_ + count))][:count]
+        following = [self._last + self._step * (index + 1) for index in (*own, *range(next_, next_ + count))]
+        return [*begun, *following][:count]
 
-    def _likely(self, ports: Sequence[int], flows: Sequence[Flow]) -> list[int]:
-        places = [place for place, flow in enumerate(flows) if flow.base is self._base]
+    def _begun(self, ports: Sequence[int], flows: Sequence[int]) -> list[int]:
+        if not ports:
+            return []
+        places = [place for place, number in enumerate(flows) if number in self._own and number >= self._row_at]
+        return [ports[round(_middle(place, ports, flows))] for place in places]
+
+    def _likely(self, ports: Sequence[int], flows: Sequence[int]) -> list[int]:
+        places = [place for place, number in enumerate(flows) if number in self._own and number < self._row_at]
         if len(ports) == len(flows):
             return [ports[place] for place in places]
         # The further from where it would be, if what else took ports did so evenly, the less likely.
-        middles = [(place + 0.5) * len(ports) / len(flows) - 0.5 for place in places]
+        middles = [_middle(place, ports, flows) for place in places]
         distances = {port: min(abs(index - each) for each in middles) for index, port in enumerate(ports) if middles}
         return sorted(distances, key=lambda port: distances[port])
+
+
+def _middle(place: int, ports: Sequence[int], flows: Sequence[int]) -> float:
+    """Where in ``ports`` a flow's would be if all took them evenly."""
+    return (place + 0.5) * len(ports) / len(flows) - 0.5
+
+
+def _row(ports: Sequence[int]) -> int | None:
+    """Where a row of dials in equal steps begins."""
+    steps = [later - earlier for earlier, later in pairwise(ports)]
+    for index in range(len(steps) - _ROW + 2):
+        row = set(steps[index : index + _ROW - 1])
+        if len(row) == 1 and 0 < abs(row.pop()) <= _LARGEST_GAP:
+            return index
+    return None
 
 
 def _preserved(base: Base, observations: Sequence[Observation]) -> Prediction | None:
