@@ -115,8 +115,10 @@ class CheckList:
             self._triggered.append(pair)
         self.wake(now)
 
-    def begin(self, pair: Pair) -> None:
+    def begin(self, pair: Pair, now: float) -> None:
         """The pair's check is under way."""
+        if pair.begun_at is None:
+            pair.begun_at = now
         if pair.state is not PairState.SUCCEEDED:
             self._move(pair, PairState.IN_PROGRESS)
 

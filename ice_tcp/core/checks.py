@@ -85,7 +85,7 @@ class Checks:
             self._send(generation, pair, now)
         elif pair.dial is None:
             self._dial(generation, pair, now)
-        generation.checklist.begin(pair)
+        generation.checklist.begin(pair, now)
 
     def abandon(self, pair: Pair) -> None:
         """Stop what is under way for a pair that is no longer wanted."""

@@ -37,7 +37,8 @@ class Nomination:
     Data flows on the best valid pair from the first one on. The controlling side nominates once a component: when
     no better pair is still alive, or ``nomination.grace`` seconds after the first valid one. A relayed pair carries
     data meanwhile, but is nominated only ``nomination.relay_grace`` seconds after it became valid, for a direct one to
-    come; less where ``leans_on_relay``, for a NAT has shown that a direct one is unlikely.
+    come: a little more where one has only just been begun, whose first packet may have been lost; less where
+    ``leans_on_relay``, for a NAT has shown that a direct one is unlikely.
     """
 
     __slots__ = (
@@ -142,12 +143,25 @@ class Nomination:
             return policy.grace
         if not self._leans_on_relay(best):
             return policy.relay_grace
-        one_loss = _LEANING_ROUND_TRIPS * best.answered_in + _LOSS_REPAIR
-        return min(policy.relay_grace, max(policy.grace, one_loss))
+        return min(policy.relay_grace, max(policy.grace, _one_loss(best)))
 
     def _end_grace(self, kind: tuple[int, bool], now: float) -> None:
+        best = self._best(kind[0])
+        if best is not None and best.is_relayed and not self._leans_on_relay(best):
+            repaired_at = self._latest_begun_at(best.component) + _one_loss(best)
+            if repaired_at > now:
+                self._grace[kind] = self._context.timers.set(repaired_at, lambda at: self._give_up_better(kind, at))
+                return
+        self._give_up_better(kind, now)
+
+    def _give_up_better(self, kind: tuple[int, bool], now: float) -> None:
         self._grace_over.add(kind)
         self.consider(kind[0], now)
+
+    def _latest_begun_at(self, component: int) -> float:
+        """When a direct pair that may yet become valid was tried for the first time, the latest of them."""
+        young = (pair.begun_at for pair in self._pairs(component) if pair.alive and not pair.is_relayed)
+        return max((begun_at for begun_at in young if begun_at is not None), default=float("-inf"))
 
     def _better_may_come(self, best: Pair) -> bool:
         if _is_unbeatable(best):
@@ -191,6 +205,11 @@ class Nomination:
 
     def _pairs(self, component: int) -> Iterator[Pair]:
         return (pair for pair in self._generation.checklist if pair.component == component)
+
+
+def _one_loss(best: Pair) -> float:
+    """Seconds in which what lost its first packet gets through, on ways as long as this pair's."""
+    return _LEANING_ROUND_TRIPS * best.answered_in + _LOSS_REPAIR
 
 
 def _is_same_path(one: Pair, other: Pair) -> bool:

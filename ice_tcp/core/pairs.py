@@ -55,6 +55,7 @@ class Pair:
 
     __slots__ = (
         "answered_in",
+        "begun_at",
         "consent_requests_sent",
         "dial",
         "foundation",
@@ -93,6 +94,8 @@ class Pair:
         self.dial: Dial | None = None
         self.stream: Stream | None = None
         self.seen: Candidate | None = None
+        self.begun_at: float | None = None
+        """When it was first checked, or dialled."""
         self.knocks = 0
         """How often the peer's relay has turned us away."""
         self.nominating = False

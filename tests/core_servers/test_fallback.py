@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from candidates.candidate import Candidate, CandidateType
+from candidates.candidate import Candidate, CandidateType, TransportAddress
 from ice_tcp import stun
 from ice_tcp.core.commands import Path, RelayPath, UdpPath
 from ice_tcp.core.events import AgentState, MappingBehaviour, PairState, PathSelected, Role
@@ -177,6 +178,24 @@ def test_the_relay_is_nominated_only_after_its_grace() -> None:
     assert one.is_in(AgentState.COMPLETED)
     (nominated,) = one.traced_at(Nominated)
     assert nominated - 1000 - first_used_at(one) == pytest.approx(grace)
+
+
+def test_a_direct_pair_that_was_begun_late_may_lose_its_first_packet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The relay has the nomination only when that would have been repaired."""
+    monkeypatch.setattr(Client, "hear_end", lambda _client: None)  # more candidates may come
+    world = World()
+    world.server()
+    one, other = behind_filters(world)
+    grace = one.policy.nomination.relay_grace
+    world.run(1.0)
+    world.run(first_used_at(one) + grace - 1.3)
+    late = replace(other.told()[0], foundation="late", address=TransportAddress(AWAY, 9))
+    one.do(lambda now: one.agent.add_remote_candidate(late, now))
+    world.run(1.0)
+    assert one.is_in(AgentState.CONNECTED) and one.traced(Nominated) == []
+    world.run(1.0)
+    (nominated,) = one.traced_at(Nominated)
+    assert first_used_at(one) + grace < nominated - 1000 < first_used_at(one) + grace + 1.5
 
 
 def test_a_direct_pair_that_comes_within_the_grace_takes_over_at_once() -> None:
