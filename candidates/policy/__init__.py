@@ -8,6 +8,7 @@ from candidates.policy.rulings import Ruling
 from candidates.policy.schema import policy_schema
 from candidates.policy.sections import VPN_NAMES, Limits, RemoteRule
 from candidates.policy.servers import Scheme, ServerPolicy, ServerUri, parse_server_uri
+from candidates.policy.services import OwnServer, Rendezvous, UsersFile
 from candidates.policy.settings import Difference, Setting, differences, effective_settings
 from candidates.policy.values import AddressFamily, PortRange
 
@@ -17,17 +18,20 @@ __all__ = [
     "Difference",
     "Explanation",
     "Limits",
+    "OwnServer",
     "Policy",
     "PolicyError",
     "PortRange",
     "Problem",
     "RemoteRule",
+    "Rendezvous",
     "Ruling",
     "Scheme",
     "ServerPolicy",
     "ServerUri",
     "Setting",
     "Step",
+    "UsersFile",
     "differences",
     "effective_settings",
     "load_policy",

@@ -312,6 +312,41 @@ def _times(policy: Policy) -> _Found:
             )
 
 
+def _own_server(policy: Policy) -> _Found:
+    server = policy.server
+    if server.port is None and server.tls_port is None:
+        yield Contradiction(("server", "port"), "tls_port is null, too: it listens nowhere", "give one of them")
+    elif server.alternate_port is not None and server.port is None:
+        yield Contradiction(("server", "alternate_port"), "port is null", "give port, or remove alternate_port")
+    if "default_lifetime" in server.model_fields_set and server.default_lifetime > server.max_lifetime:
+        yield Contradiction(
+            ("server", "default_lifetime"),
+            f"{server.default_lifetime:g} s is longer than max_lifetime, {server.max_lifetime:g} s",
+            "give the lower one",
+        )
+    if server.redirect_from and not server.alternate_servers:
+        yield Contradiction(("server", "redirect_from"), "there are no alternate_servers", "name some, or remove it")
+    names = {name for name, _ in server.users_file.users} if server.users_file else set()
+    for index, user in enumerate(server.users):
+        if user.name in names:
+            yield Contradiction(
+                ("server", "users", index, "name"), "the user stands twice, here or in users_file", "name each user once"
+            )
+        names.add(user.name)
+    relays = [each.relay for each in server.external_addresses]
+    for index, relay in enumerate(relays):
+        if relay in relays[:index]:
+            yield Contradiction(
+                ("server", "external_addresses", index, "relay"), "the address stands twice", "name each address once"
+            )
+
+
+def _certificates(policy: Policy) -> _Found:
+    for name, section in (("server", policy.server), ("rendezvous", policy.rendezvous)):
+        if section.key is not None and section.certificate is None:
+            yield Contradiction((name, "key"), "it is useless without certificate", "add certificate, or remove key")
+
+
 def _leaves(
     families: tuple[AddressFamily, ...], include: tuple[IPNetwork, ...], exclude: tuple[IPNetwork, ...]
 ) -> bool:
@@ -332,4 +367,6 @@ _RULES: tuple[Callable[[Policy], _Found], ...] = (
     _preferences,
     _limits,
     _times,
+    _own_server,
+    _certificates,
 )

@@ -39,6 +39,7 @@ from candidates.policy.sections import (
     vpn_glob,
 )
 from candidates.policy.servers import ServerPolicy
+from candidates.policy.services import OwnServer, Rendezvous
 from candidates.policy.values import AddressFamily, Distinct, Flag, IPNetwork
 
 
@@ -82,6 +83,8 @@ class Policy(Section):
     servers: tuple[ServerPolicy, ...] = Field(default=(), description="STUN and TURN servers.")
     relay: Relay = Field(default=Relay(), description="What is asked of TURN servers for relayed candidates.")
     limits: Limits = Field(default=Limits(), description="Bounds on what a peer can make us keep.")
+    server: OwnServer = Field(default=OwnServer(), description="What `ice-tcp server` does.")
+    rendezvous: Rendezvous = Field(default=Rendezvous(), description="What `ice-tcp rendezvous` does.")
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> Self:

@@ -150,14 +150,14 @@ def _expand(text: str, sources: Sources) -> str:
     return _REFERENCE.sub(value, text)
 
 
-def _read(path: str, sources: Sources) -> str:
+def read_source(path: str, sources: Sources) -> str:
+    """The text of a file that the policy names. Raises a validation error of ours."""
     try:
-        text = sources.read_file(path)
+        return sources.read_file(path)
     except OSError as error:
         raise wrong(f"cannot read {path!r}: {error.strerror or 'error'}", "name a readable file") from None
     except UnicodeError:
         raise wrong(f"{path!r} is not UTF-8 text", "name a file of text") from None
-    return text.removesuffix("\n").removesuffix("\r")
 
 
 def _credential(value: object, info: ValidationInfo) -> SecretStr:
@@ -171,7 +171,7 @@ def _credential(value: object, info: ValidationInfo) -> SecretStr:
     elif isinstance(value, Mapping) and list(value) == ["file"] and isinstance(path := value["file"], str):
         if sources is None:
             raise wrong("no file can be read here", "load the policy with load_policy")
-        secret = _read(path, sources)
+        secret = read_source(path, sources).removesuffix("\n").removesuffix("\r")
     else:
         raise wrong("not a credential", f"{right}; quote numbers")
     if not secret:

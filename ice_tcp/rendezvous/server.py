@@ -76,7 +76,8 @@ class RendezvousServer:
         """``port`` 0 is any; ``mailboxes`` are this instance's own unless given."""
         self._host, self._tls = host, tls
         self._mailboxes = mailboxes if mailboxes is not None else MemoryMailboxes()
-        self._limits = limits or Limits()
+        self.limits = limits or Limits()
+        """May be set while it runs: those that are connected keep the rate that they came with."""
         self._keep_interval = keep_interval
         self._by_host: Counter[str] = Counter()
         self._server: Server | None = None
@@ -136,13 +137,13 @@ class RendezvousServer:
             return
 
     def _counted(self, host: str) -> _Count:
-        if self.connections >= self._limits.connections or self._by_host[host] >= self._limits.connections_per_host:
+        if self.connections >= self.limits.connections or self._by_host[host] >= self.limits.connections_per_host:
             raise RendezvousError("too many connections", Refusal.FULL)
         return _Count(self._by_host, host)
 
     async def _talk(self, connection: ServerConnection) -> None:
         try:
-            async with asyncio.timeout(self._limits.hello_seconds):
+            async with asyncio.timeout(self.limits.hello_seconds):
                 hello = decode(await connection.recv())
         except TimeoutError:
             raise RendezvousError("nothing was said", Refusal.TOO_SLOW) from None
@@ -177,7 +178,7 @@ class RendezvousServer:
 
     async def _hear(self, connection: ServerConnection, ticket: Ticket) -> None:
         """Until it leaves, or its connection is closed."""
-        allowance = _Allowance(self._limits.messages_per_second, self._limits.burst)
+        allowance = _Allowance(self.limits.messages_per_second, self.limits.burst)
         async for message in connection:
             allowance.take()
             fields = decode(message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ice_tcp.server.core.actions import Address
 from ice_tcp.server.peers import PeerPolicy
@@ -13,6 +13,9 @@ from ice_tcp.stun import PasswordAlgorithm, opaque_string
 STUN_PORT = 3478
 """RFC 8489 s18.6, RFC 8656 s5."""
 TLS_PORT = 5349
+FIXED = ("hosts", "port", "alternate_port", "tls_port", "alternate_tls_port", "realm", "relay_hosts", "external_hosts",
+         "password_algorithms", "username_anonymity", "legacy_channels")  # fmt: skip
+"""What cannot change while a server runs: where it is, and what clients have been told about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +132,11 @@ class ServerOptions:
         opaque_string(self.realm)
         for name in self.users:
             opaque_string(name)
+
+    def as_running(self, running: ServerOptions) -> tuple[ServerOptions, tuple[str, ...]]:
+        """These options as far as a server that runs with others can take them, and the names of what needs a restart."""
+        fixed = {name: getattr(running, name) for name in FIXED if getattr(self, name) != getattr(running, name)}
+        return replace(self, **fixed), tuple(fixed)
 
     @property
     def relays(self) -> bool:

@@ -84,6 +84,17 @@ class Server:
             else:
                 self._acceptors.append(_ClientAcceptor(self, index, listener.leg, listener.address[0], sock))
 
+    def change(self, options: ServerOptions) -> tuple[str, ...]:
+        """Heed other options from now on, once started; the names of those that need a restart, and are not heeded.
+
+        Allocations live on, but not those of users who are gone, nor permissions for peers that may not be reached any
+        more.
+        """
+        self.options, fixed = options.as_running(self.options)
+        self._core.options_changed(self.options, self._loop.time())
+        self.run()
+        return fixed
+
     def address(self, leg: Leg, family: int = 4) -> Address:
         """The first address for clients of a leg and a family, 4 or 6. Raises LookupError if there is none."""
         for listener in self.listeners:

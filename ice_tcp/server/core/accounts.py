@@ -51,11 +51,15 @@ class Accounts:
     """Authenticates requests. Keeps nothing about clients: a nonce tells by itself when it expires."""
 
     def __init__(self, options: ServerOptions, rng: random.Random, wall_clock: Callable[[], float]) -> None:
-        self._options = options
         self._rng = rng
         self._wall_clock = wall_clock
         self._nonce_key = rng.randbytes(32)
         self._realm = opaque_string(options.realm)
+        self.take(options)
+
+    def take(self, options: ServerOptions) -> None:
+        """Know these users from now on; nonces that are given stay good."""
+        self._options = options
         self._passwords = {opaque_string(name): password for name, password in options.users.items()}
         self._names_of_hashes = {userhash(name, self._realm): name for name in self._passwords}
         self._cookie = nonce_cookie(self._features())
@@ -85,6 +89,10 @@ class Accounts:
         if not self._is_fresh(claimed_nonce, source, now):
             raise self._challenge(ErrorNumber.STALE_NONCE, source, now)
         return identity
+
+    def knows(self, username: str) -> bool:
+        """Whether somebody of this name could authenticate, with the right password and in time."""
+        return username in self._passwords or (self._options.shared_secret is not None and _expiry(username) is not None)
 
     def _features(self) -> SecurityFeature:
         features = SecurityFeature.NONE
@@ -121,11 +129,11 @@ class Accounts:
             return Identity(username, username, self._key(username, algorithm), integrity)
         if self._options.shared_secret is None:
             return None
-        expiry, _, name = username.partition(":")
-        if not expiry.isascii() or not expiry.isdigit() or len(expiry) > 12:
+        expiry, name = _expiry(username), username.partition(":")[2]
+        if expiry is None:
             return None
         # Who has an allocation may keep it: calls outlast their credentials.
-        if int(expiry) < self._wall_clock() and (known is None or known.username != username):
+        if expiry < self._wall_clock() and (known is None or known.username != username):
             return None
         try:
             return Identity(username, name, self._key(username, algorithm), integrity)
@@ -161,6 +169,12 @@ class Accounts:
 
     def _tag(self, text: bytes, source: Address) -> bytes:
         return hmac.digest(self._nonce_key, text + source[0].encode(), hashlib.sha256)[:_TAG_BYTES]
+
+
+def _expiry(username: str) -> int | None:
+    """Of a short-lived username ``"expiry:name"``, in Unix seconds; None if it is not one."""
+    expiry = username.partition(":")[0]
+    return int(expiry) if expiry.isascii() and expiry.isdigit() and len(expiry) <= 12 else None
 
 
 def short_lived_password(secret: str, username: str) -> str:

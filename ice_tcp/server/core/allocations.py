@@ -169,6 +169,12 @@ class Allocations:
         at = self._context.now + lifetime
         relay.deadline = self._context.deadlines.set(at, lambda _: self.close_relay(relay, "expired"))
 
+    def end_of_strangers(self, knows: Callable[[str], bool]) -> None:
+        """End the allocations of users who are not known any more."""
+        for client, allocation in list(self._of_client.items()):
+            if not knows(allocation.identity.username):
+                self.end(client, "user removed")
+
     def end(self, client: Client, why: str) -> None:
         """End the allocation of a 5-tuple, if there is one."""
         allocation = self._of_client.get(client)
@@ -187,6 +193,13 @@ class Allocations:
             return
         relay.permissions[host] = self._context.deadlines.set(at, lambda _: self._revoke(relay, host))
         self._follow(relay, host)
+
+    def revoke(self, permits_host: Callable[[str], bool]) -> None:
+        """End the permissions for hosts, and so the routes to them, that may not be reached any more."""
+        for relay in self._relays.values():
+            for host in [host for host in relay.permissions if not permits_host(host)]:
+                relay.permissions[host].cancel()
+                self._revoke(relay, host)
 
     def _revoke(self, relay: Relay, host: str) -> None:
         del relay.permissions[host]

@@ -134,9 +134,22 @@ class Connections:
         if connection is not None:
             self._remove(connection)
 
-    def _expired(self, connection: _Connection) -> None:
+    def close_forbidden(self) -> None:
+        """Close the connections with peers that may not be reached any more."""
+        for connection in list(self._connections.values()):
+            if not self._peers.permits(connection.peer):
+                self._close(connection)
+                if connection.request is not None:
+                    self._context.refuse(connection.request, Refusal(ErrorNumber.FORBIDDEN, f"{connection.peer}"))
+
+    def _close(self, connection: _Connection) -> None:
         self._remove(connection)
         self._context.actions.append(ClosePeer(connection.id))
+        if connection.stream is not None:
+            self._context.actions.append(CloseStream(connection.stream))
+
+    def _expired(self, connection: _Connection) -> None:
+        self._close(connection)
         if connection.request is not None:
             self._answer_failure(connection, "timed out")
 
@@ -147,10 +160,7 @@ class Connections:
     def _close_all(self, relay: Relay) -> None:
         """The allocation ends, and its data connections with it (RFC 6062 s5.5)."""
         for connection in list(self._of_relay.get(relay.id, {}).values()):
-            self._remove(connection)
-            self._context.actions.append(ClosePeer(connection.id))
-            if connection.stream is not None:
-                self._context.actions.append(CloseStream(connection.stream))
+            self._close(connection)
 
     def _has_room(self, allocation: Allocation) -> bool:
         count = sum(len(self._of_relay.get(relay.id, ())) for relay in allocation.relays.values())

@@ -73,7 +73,7 @@ class ServerCore:
         self._context = Context(options, listeners, rng, can_forbid_fragments, trace)
         self._accounts = Accounts(options, rng, wall_clock)
         self._allocations = Allocations(self._context)
-        peers = Peers(self._context, self._allocations)
+        self._peers = peers = Peers(self._context, self._allocations)
         self._binding = Binding(self._context)
         self._allocate = Allocate(self._context, self._allocations)
         self._relaying = Relaying(self._context, self._allocations, peers)
@@ -103,6 +103,19 @@ class ServerCore:
     def timer_expired(self, now: float) -> None:
         self._context.now = now
         self._context.deadlines.expire(now)
+
+    def options_changed(self, options: ServerOptions, now: float) -> None:
+        """Heed these from now on; of `ice_tcp.server.options.FIXED` nothing may differ.
+
+        Allocations live on, except those of users who are gone; permissions for peers that may not be reached any more
+        end, with their channels' routes and connections.
+        """
+        self._context.now = now
+        self._context.options = options
+        self._accounts.take(options)
+        self._allocations.end_of_strangers(self._accounts.knows)
+        self._allocations.revoke(self._peers.permits_host)
+        self._connections.close_forbidden()
 
     def datagram_received(self, listener: int, source: Address, data: bytes, now: float) -> None:
         """A datagram came to a UDP listener; ChannelData of open routes need not be told."""

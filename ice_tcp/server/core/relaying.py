@@ -32,7 +32,7 @@ class Peers:
         options = context.options
         listening = [listener.address for listener in context.listeners]
         hosts = [host for host, _ in listening] + [host for host in map(options.relay_host, (4, 6)) if host]
-        self._policy = options.peers
+        self._context = context
         self._allocations = allocations
         self._listening = frozenset(
             address for host, port in listening for address in ((host, port), (options.external_hosts.get(host), port))
@@ -41,7 +41,7 @@ class Peers:
 
     def permits_host(self, host: str) -> bool:
         """Whether a permission may be had. Our own addresses are fine as far as others relay there."""
-        return host in self._own or self._policy.permits(host)
+        return host in self._own or self._context.options.peers.permits(host)
 
     def permits(self, peer: Address) -> bool:
         """Whether data may go to the peer."""
@@ -49,7 +49,7 @@ class Peers:
             return False
         if peer[0] in self._own:
             return self._allocations.is_relayed(peer)
-        return self._policy.permits(peer[0])
+        return self._context.options.peers.permits(peer[0])
 
 
 def _is_loopback(host: str) -> bool:
