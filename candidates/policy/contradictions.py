@@ -330,7 +330,9 @@ def _own_server(policy: Policy) -> _Found:
     for index, user in enumerate(server.users):
         if user.name in names:
             yield Contradiction(
-                ("server", "users", index, "name"), "the user stands twice, here or in users_file", "name each user once"
+                ("server", "users", index, "name"),
+                "the user stands twice, here or in users_file",
+                "name each user once",
             )
         names.add(user.name)
     relays = [each.relay for each in server.external_addresses]

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as Bar
 
-from candidates.policy import Policy, PolicyError
+from candidates.policy import Policy
 from ice_tcp.errors import IceError
 from ice_tcp.meeting.by_hand import meet_by_hand, read_line
 from ice_tcp.meeting.code import CodeError
@@ -24,7 +24,7 @@ from ice_tcp.meeting.forward import Address, Forward, ForwardError, allow, forwa
 from ice_tcp.meeting.meeting import Meeting, await_peer, reach_peer, streaming
 from ice_tcp.meeting.pipe import pipe
 from ice_tcp.meeting.sealed import WrongCodeError
-from ice_tcp.policy_file import read_policy
+from ice_tcp.policy_option import EXISTING_FILE, policy_for_command, policy_option
 from ice_tcp.quic import SessionClosedError
 from ice_tcp.rendezvous import RendezvousError
 from ice_tcp.transfer import Progress, Transferred, offer_file, take_file
@@ -33,7 +33,6 @@ T = TypeVar("T")
 
 FILE: Final = "file"
 """The purpose of a stream that has a file."""
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _DIRECTORY = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -67,7 +66,7 @@ _STDIO: Final = "stdio"
 _SECRET: Final = click.option(
     "--secret", metavar="WORDS", help="The code's secret, words with hyphens between; drawn unless given."
 )
-_POLICY: Final = click.option("--policy", "policy_file", type=_FILE, metavar="F", help="A policy file.")
+_POLICY: Final = policy_option("A policy file.")
 
 
 Finding: TypeAlias = AbstractAsyncContextManager[Meeting]
@@ -165,7 +164,7 @@ def forward_command(code: str | None, forwards: Sequence[Forward], where: str, p
 
 
 @click.command(name="send")
-@click.argument("file", type=_FILE)
+@click.argument("file", type=EXISTING_FILE)
 @_where
 @_SECRET
 @_POLICY
@@ -301,9 +300,4 @@ def _fail(status: Status, error: Exception) -> None:
 
 
 def _policy(path: Path | None) -> Policy | None:
-    if path is None:
-        return None
-    try:
-        return read_policy(path)
-    except (PolicyError, OSError, UnicodeError) as error:
-        raise click.UsageError(f"the policy file cannot be used:\n{error}") from None
+    return None if path is None else policy_for_command(path)

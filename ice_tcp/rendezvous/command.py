@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import signal
-import ssl
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from candidates.policy import Policy, Rendezvous
+from ice_tcp.operation import Certificate, Following, catch_signals, log_to_stderr
+from ice_tcp.policy_option import EXISTING_FILE, policy_option
 from ice_tcp.rendezvous.mailboxes import Mailboxes, MemoryMailboxes
 from ice_tcp.rendezvous.server import DEFAULT_PORT, Limits, RendezvousServer
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_LIMITS = ("connections", "connections_per_host")
 
 
 @click.command(name="rendezvous", context_settings={"show_default": True})
+@policy_option("Do what its section `rendezvous` says; options here override it. It is read again when it changes.")
 @click.option("--host", help="Where to listen.  [default: everywhere]", show_default=False)
 @click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, help="TCP port; 0 for any.")
-@click.option("--certificate", type=_FILE, help="PEM file with the certificate chain: serve wss:// with it.")
-@click.option("--key", type=_FILE, help="PEM file with its key, if that is not in the same file.")
+@click.option("--certificate", type=EXISTING_FILE, help="PEM file with the certificate chain: serve wss:// with it.")
+@click.option("--key", type=EXISTING_FILE, help="PEM file with its key, if that is not in the same file.")
 @click.option("--redis", metavar="URL", help="Share mailboxes with other instances, as in redis://localhost:6379/0.")
 @click.option("--connections", type=click.IntRange(1), default=Limits().connections, help="Of all clients, at most.")
 @click.option(
@@ -30,39 +34,70 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Of one address, at most.",
 )
 @click.option("--verbose", "-v", is_flag=True, help="Tell what is refused.")
-def command(
-    *,
-    host: str | None,
-    port: int,
-    certificate: Path | None,
-    key: Path | None,
-    redis: str | None,
-    connections: int,
-    connections_per_host: int,
-    verbose: bool,
-) -> None:
+@click.pass_context
+def command(context: click.Context, /, *, policy_file: Path | None, verbose: bool, **options: Any) -> None:
     """Run a rendezvous, where two peers meet under a code and tell each other how to connect.
 
     It sees who meets whom and when, but not what they say. GET /health answers 200 while it runs.
     """
-    if key is not None and certificate is None:
+    given = {
+        name: value
+        for name, value in options.items()
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    log_to_stderr(verbose=verbose)
+    following = Following(policy_file, (given.get("certificate"), given.get("key")))
+    settings = _settings(following.begin(), given)
+    if settings["key"] is not None and settings["certificate"] is None:
         raise click.UsageError("--key needs --certificate")
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
-    limits = Limits(connections=connections, connections_per_host=connections_per_host)
     try:
-        asyncio.run(_run(host, port, _tls(certificate, key), redis, limits))
+        asyncio.run(_run(settings, given, following))
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None
 
 
-async def _run(host: str | None, port: int, tls: ssl.SSLContext | None, redis: str | None, limits: Limits) -> None:
-    """Until SIGINT or SIGTERM."""
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with RendezvousServer(host, port, tls=tls, mailboxes=_mailboxes(redis), limits=limits) as server:
-        click.echo(f"{'wss' if tls is not None else 'ws'}://{host or 'localhost'}:{server.port}")
-        await stopped.wait()
+def _settings(policy: Policy, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the policy says, by the names of its keys, and what the command line gives instead."""
+    section: Rendezvous = policy.rendezvous
+    settings: dict[str, Any] = {name: getattr(section, name) for name in ("host", "port", "certificate", "key")}
+    settings["redis"] = section.redis.get_secret_value() if section.redis is not None else None
+    if "certificate" in given:
+        settings["key"] = None  # the policy's belongs to another
+    limits = {**dict(section.limits), **{name: given[name] for name in _LIMITS if name in given}}
+    return {**settings, **{name: given[name] for name in given if name in settings}, "limits": Limits(**limits)}
+
+
+async def _run(settings: Mapping[str, Any], given: Mapping[str, Any], following: Following) -> None:
+    """Until SIGINT or SIGTERM; follow the policy meanwhile."""
+    stopped = catch_signals(following)
+    certificate = Certificate(*_certificate_files(settings, following)) if settings["certificate"] is not None else None
+    server = RendezvousServer(
+        settings["host"],
+        settings["port"],
+        tls=certificate.context if certificate is not None else None,
+        mailboxes=_mailboxes(settings["redis"]),
+        limits=settings["limits"],
+    )
+
+    def apply(policy: Policy) -> Sequence[str]:
+        new = _settings(policy, given)
+        if certificate is not None and new["certificate"] is not None:
+            certificate.load(*_certificate_files(new, following))
+        server.limits = new["limits"]
+        changed = [name for name in ("host", "port", "redis") if new[name] != settings[name]]
+        return changed + ["certificate"] * ((new["certificate"] is None) is not (certificate is None))
+
+    async with server:
+        click.echo(f"{'ws' if certificate is None else 'wss'}://{settings['host'] or 'localhost'}:{server.port}")
+        await following.follow(apply, stopped)
+
+
+def _certificate_files(settings: Mapping[str, Any], following: Following) -> tuple[Path, Path | None]:
+    """Those that are named, watched."""
+    certificate, key = settings["certificate"], settings["key"]
+    files = Path(certificate), Path(key) if key is not None else None
+    following.note(*files)
+    return files
 
 
 def _mailboxes(redis: str | None) -> Mailboxes:
@@ -73,11 +108,3 @@ def _mailboxes(redis: str | None) -> Mailboxes:
     except ImportError:
         raise click.ClickException("Redis needs its client: pip install 'ice-tcp[redis]'") from None
     return RedisMailboxes(redis)
-
-
-def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    if certificate is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
-    return context

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import signal
-import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from candidates.policy import Policy
 from ice_tcp.net.interfaces import host_addresses
 from ice_tcp.net.sockets import NetworkError
+from ice_tcp.operation import Certificate, Following, catch_signals, log_to_stderr
+from ice_tcp.policy_option import EXISTING_FILE, policy_option
 from ice_tcp.server.core.actions import Address, Leg, Listener
 from ice_tcp.server.core.trace import Record
 from ice_tcp.server.options import STUN_PORT, Limits, ServerOptions
-from ice_tcp.server.peers import IPNetwork, PeerPolicy
+from ice_tcp.server.peers import IPNetwork
+from ice_tcp.server.policy import KEYS, options_of, overridden
 from ice_tcp.server.server import Server
-
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def _network(value: str) -> IPNetwork:
@@ -59,6 +62,7 @@ def _mapping(value: str) -> tuple[str, str]:
 
 
 @click.command(name="server", context_settings={"show_default": True})
+@policy_option("Do what its section `server` says; options here override it. It is read again when it changes.")
 @click.option(
     "--listen",
     "hosts",
@@ -69,13 +73,13 @@ def _mapping(value: str) -> tuple[str, str]:
 @click.option("--port", type=int, default=STUN_PORT, help="UDP and TCP port; 0 for any.")
 @click.option("--alternate-port", type=int, help="A second one; with two addresses it makes an RFC 5780 server.")
 @click.option("--tls-port", type=int, help="TLS port, e.g. 5349 or 443; needs --certificate.")
-@click.option("--certificate", type=_FILE, help="PEM file with the certificate chain.")
-@click.option("--key", type=_FILE, help="PEM file with its key, if that is not in the same file.")
+@click.option("--certificate", type=EXISTING_FILE, help="PEM file with the certificate chain.")
+@click.option("--key", type=EXISTING_FILE, help="PEM file with its key, if that is not in the same file.")
 @click.option("--realm", default="ice-tcp", help="The realm of the credentials.")
 @click.option(
     "--user", "users", type=_account, metavar="NAME:PASSWORD", multiple=True, help="Who may relay; repeat for more."
 )
-@click.option("--users", "users_file", type=_FILE, help="File with name:password in each line.")
+@click.option("--users", "users_file", type=EXISTING_FILE, help="File with name:password in each line.")
 @click.option(
     "--secret", envvar="ICE_TCP_SERVER_SECRET", help="Shared secret of short-lived credentials.", show_envvar=True
 )
@@ -116,67 +120,94 @@ def _mapping(value: str) -> tuple[str, str]:
 @click.option("--total-quota", type=int, default=Limits().allocations, help="Relayed addresses of all.")
 @click.option("--max-lifetime", type=float, default=3600.0, help="Of an allocation, in seconds.")
 @click.option("--verbose", "-v", is_flag=True, help="Tell what happens.")
-def command(
-    *,
-    hosts: tuple[str, ...],
-    certificate: Path | None,
-    key: Path | None,
-    users: tuple[tuple[str, str], ...],
-    users_file: Path | None,
-    secret: str | None,
-    relay_hosts: tuple[str, ...],
-    external_hosts: tuple[tuple[str, str], ...],
-    allow_loopback: bool,
-    allow_private: bool,
-    allow_link_local: bool,
-    allow_peer: tuple[IPNetwork, ...],
-    deny_peer: tuple[IPNetwork, ...],
-    user_quota: int,
-    total_quota: int,
-    max_lifetime: float,
-    verbose: bool,
-    **same: object,
-) -> None:
+@click.pass_context
+def command(context: click.Context, /, *, policy_file: Path | None, verbose: bool, **_: object) -> None:
     """Run a STUN and TURN server, for demos, tests and small set-ups.
 
-    Without --user, --users or --secret it is a STUN server, and relays nothing.
+    Without --user, --users or --secret, here or in the policy, it is a STUN server, and relays nothing.
     """
+    log_to_stderr(verbose=verbose)
+    arguments = _Arguments(context)
+    following = Following(policy_file, arguments.files)
+    policy = following.begin()
     try:
-        accounts = dict([*users, *(_read_users(users_file) if users_file else ())])
-        options = ServerOptions(
-            hosts=hosts or default_hosts(),
-            users=accounts,
-            shared_secret=secret,
-            relay_hosts=relay_hosts or None,
-            external_hosts=dict(external_hosts),
-            peers=PeerPolicy(
-                loopback=allow_loopback,
-                private=allow_private,
-                link_local=allow_link_local,
-                allow=allow_peer,
-                deny=deny_peer,
-            ),
-            limits=Limits(allocations=total_quota, allocations_per_user=user_quota),
-            default_lifetime=min(600.0, max_lifetime),
-            max_lifetime=max_lifetime,
-            **same,  # type: ignore[arg-type]  # the options that have the names and the types of the parameters
+        options = arguments.options(policy)
+        certificate = arguments.certificate(policy, following)
+        server = Server(
+            options, tls=certificate.context if certificate is not None else None, trace=_tell if verbose else None
         )
-        server = Server(options, tls=_tls(certificate, key), trace=_tell if verbose else None)
-        asyncio.run(run_server(server))
+        asyncio.run(run_server(server, following, arguments.apply(server, certificate, following)))
     except (ValueError, OSError, NetworkError) as error:
         raise click.ClickException(str(error)) from error
 
 
-async def run_server(server: Server) -> None:
-    """Run until SIGINT or SIGTERM, and say where."""
-    loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
+class _Arguments:
+    """What the command line gives, and what comes of it with a policy."""
+
+    def __init__(self, context: click.Context) -> None:
+        def is_given(name: str) -> bool:
+            return context.get_parameter_source(name) is not ParameterSource.DEFAULT
+
+        self._given: dict[str, Any] = {name: value for name, value in context.params.items() if is_given(name)}
+        for name in ("policy_file", "verbose"):
+            self._given.pop(name, None)
+        self._certificate: Path | None = self._given.pop("certificate", None)
+        self._key: Path | None = self._given.pop("key", None)
+        self._default_hosts = cache(default_hosts)  # else a new address would ask for a restart
+        self._users_file: Path | None = self._given.pop("users_file", None)
+
+    @property
+    def files(self) -> tuple[Path | None, ...]:
+        """Those that are named."""
+        return self._certificate, self._key, self._users_file
+
+    def options(self, policy: Policy) -> ServerOptions:
+        """Raises ValueError or OSError."""
+        changes = dict(self._given)
+        if "secret" in changes:
+            changes["shared_secret"] = changes.pop("secret")
+        if "external_hosts" in changes:
+            changes["external_hosts"] = dict(changes["external_hosts"])
+        if "users" in changes or self._users_file is not None:
+            listed = _read_users(self._users_file) if self._users_file is not None else ()
+            changes["users"] = dict([*changes.get("users", ()), *listed])
+        return overridden(options_of(policy.server, self._default_hosts), changes)
+
+    def certificate(self, policy: Policy, following: Following) -> Certificate | None:
+        """The one that is named, watched. Raises OSError."""
+        chain, key = self._certificate_files(policy)
+        following.note(chain, key)
+        return Certificate(chain, key) if chain is not None else None
+
+    def apply(
+        self, server: Server, certificate: Certificate | None, following: Following
+    ) -> Callable[[Policy], Sequence[str]]:
+        """What heeds another policy while the server runs."""
+
+        def apply(policy: Policy) -> Sequence[str]:
+            options = self.options(policy)
+            chain, key = self._certificate_files(policy)
+            following.note(chain, key)
+            if certificate is not None and chain is not None:
+                certificate.load(chain, key)
+            return [KEYS.get(name, name) for name in server.change(options)]
+
+        return apply
+
+    def _certificate_files(self, policy: Policy) -> tuple[Path | None, Path | None]:
+        if self._certificate is not None:
+            return self._certificate, self._key
+        chain, key = policy.server.certificate, policy.server.key
+        return Path(chain) if chain is not None else None, Path(key) if key is not None else self._key
+
+
+async def run_server(server: Server, following: Following, apply: Callable[[Policy], Sequence[str]]) -> None:
+    """Run until SIGINT or SIGTERM, and say where; follow the policy meanwhile."""
+    stopped = catch_signals(following)
     async with server:
         for url in urls(server.listeners, relays=server.options.relays):
             click.echo(url)
-        await stopped.wait()
+        await following.follow(apply, stopped)
 
 
 def urls(listeners: Iterable[Listener], *, relays: bool) -> list[str]:
@@ -204,14 +235,6 @@ def _read_users(path: Path) -> Iterable[tuple[str, str]]:
             if not name or not colon or not password:
                 raise ValueError(f"{path}:{number}: not name:password")
             yield name, password
-
-
-def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    if certificate is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context
 
 
 def _tell(now: float, record: Record) -> None:

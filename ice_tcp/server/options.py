@@ -134,7 +134,7 @@ class ServerOptions:
             opaque_string(name)
 
     def as_running(self, running: ServerOptions) -> tuple[ServerOptions, tuple[str, ...]]:
-        """These options as far as a server that runs with others can take them, and the names of what needs a restart."""
+        """These options as far as a server that runs with others can take them, and what needs a restart."""
         fixed = {name: getattr(running, name) for name in FIXED if getattr(self, name) != getattr(running, name)}
         return replace(self, **fixed), tuple(fixed)
 

@@ -92,7 +92,9 @@ class Accounts:
 
     def knows(self, username: str) -> bool:
         """Whether somebody of this name could authenticate, with the right password and in time."""
-        return username in self._passwords or (self._options.shared_secret is not None and _expiry(username) is not None)
+        return username in self._passwords or (
+            self._options.shared_secret is not None and _expiry(username) is not None
+        )
 
     def _features(self) -> SecurityFeature:
         features = SecurityFeature.NONE

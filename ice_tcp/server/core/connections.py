@@ -137,7 +137,7 @@ class Connections:
     def close_forbidden(self) -> None:
         """Close the connections with peers that may not be reached any more."""
         for connection in list(self._connections.values()):
-            if not self._peers.permits(connection.peer):
+            if not self._peers.permits_host(connection.peer[0]):
                 self._close(connection)
                 if connection.request is not None:
                     self._context.refuse(connection.request, Refusal(ErrorNumber.FORBIDDEN, f"{connection.peer}"))
