@@ -26,6 +26,8 @@ from ice_tcp.demo.plan import Choices, Payload, Plan, PlanError, demo_policies, 
 from ice_tcp.demo.receiver import run_receiver
 from ice_tcp.demo.sender import RECEIVER_COMMAND, Outcome, View, run_sender
 from ice_tcp.gather.document import DocumentView as GatherDocument
+from ice_tcp.gather.effects import effects, fields, here, plain
+from ice_tcp.gather.findings import Findings
 from ice_tcp.gather.live import LiveView as GatherTables
 from ice_tcp.gather.plain import PlainView as GatherLines
 from ice_tcp.gather.survey import Survey
@@ -370,18 +372,48 @@ def _value(value: object) -> str:
 @click.argument("path", type=EXISTING_FILE, metavar="[F]", required=False)
 @click.option("--local", callback=_candidate, metavar="C", help="A candidate of this side, as in SDP.")
 @click.option("--remote", callback=_candidate, metavar="C", help="A candidate of the peer, as in SDP.")
-def explain(path: Path | None, local: Candidate | None, remote: Candidate | None) -> None:
+@click.option("--offline", is_flag=True, help="Ask no servers: nothing is sent.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document, and nothing else.")
+def explain(path: Path | None, local: Candidate | None, remote: Candidate | None, offline: bool, as_json: bool) -> None:
     """Tell what policy file F, or the default policy, keeps and removes, and by which rule.
 
-    Without candidates: from which addresses of this machine it gathers. With --local, --remote or both: whether the
+    Without candidates: what every rule does on this host now, which addresses, candidates and servers it decides about;
+    candidates are gathered for that, and the policy's servers asked. With --local, --remote or both: whether the
     candidates are used, and whether they make a pair.
     """
     policy = Policy.default() if path is None else policy_for_command(path)
-    if local is not None or remote is not None:
+    if local is None and remote is None:
+        _explain_here(policy, path, is_offline=offline, as_json=as_json)
+    elif offline or as_json:
+        raise click.UsageError("--offline and --json are for this host, without --local and --remote")
+    else:
         click.echo(str(policy.explain(local=local, remote=remote)))
-        return
-    for address in host_addresses():
-        click.echo(str(policy.explain(address=address)))
+
+
+def _explain_here(policy: Policy, path: Path | None, *, is_offline: bool, as_json: bool) -> None:
+    text = "" if path is None else path.read_text("utf-8")
+    # Unchecked: without its servers a good policy may contradict itself, and is to be explained all the same
+    survey = Survey(policy.model_copy(update={"servers": ()}) if is_offline else policy, _Unseen())
+    try:
+        asyncio.run(survey.once())
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    assert survey.latest is not None
+    place = here(policy, host_addresses(), survey.latest, is_offline=is_offline)
+    found = effects(place, text)
+    if as_json:
+        click.echo(json.dumps(fields(place, found), indent=1))
+    else:
+        click.echo("\n".join(plain(place, found, str(path))))
+
+
+class _Unseen:
+    """A view that shows nothing."""
+
+    def update(self, _: Findings, /) -> None: ...
+
+    def found(self, _: Findings, /) -> None: ...
 
 
 main.add_command(conformance_command)

@@ -34,8 +34,8 @@ Scalars are read by the core schema of YAML 1.2: `true` and `false` are the only
 aliases work, within bounds; tags and merge keys are not used.
 
 Credentials (`username`, `password`, `secret`, `redis`) are text, with `${NAME}` replaced from the environment
-(`$${` is a literal `${`), or `{file: PATH}`, whose last line break is dropped. They are never shown in errors, texts or the
-schema.
+(`$${` is a literal `${`), or `{file: PATH}`, whose last line break is dropped. They are never shown in errors, texts or
+the schema.
 
 `candidates.policy.policy_schema()` gives the JSON schema for editors.
 
