@@ -69,6 +69,9 @@ def test_the_schema_is_a_schema_and_default_yaml_fits_it() -> None:
         "remote: {deny: [{cidr: 10.0.0.0/8, type: host, transport: udp}]}",
         "servers: [{url: 'turns:x', username: '${TURN_USER}', password: {file: /run/secrets/turn}, tls: {}}]",
         "timeouts: {rto: 1}",
+        "server: {users: [{name: a, password: '${TURN_PASSWORD}'}], secret: {file: /run/secrets/turn}, tls_port: 443}",
+        "server: {alternate_servers: ['[2001:db8::1]:3478'], external_addresses: [{relay: 10.0.0.5, public: 8.8.8.8}]}",
+        "rendezvous: {host: localhost, limits: {burst: 5}, redis: 'redis://localhost'}",
     ],
 )
 def test_the_schema_takes_what_loads(text: str) -> None:
@@ -90,6 +93,10 @@ def test_the_schema_takes_what_loads(text: str) -> None:
         "servers: [{url: 'http://x'}]",
         "servers: [{url: 'stun:x', password: {path: x}}]",
         "interfaces: {vpn: 1}",
+        "server: {users: [{name: a}]}",
+        "server: {port: 65536}",
+        "server: {alternate_servers: ['192.0.2.1']}",
+        "rendezvous: {limits: {connections: 0}}",
     ],
 )
 def test_the_schema_refuses_what_is_refused(text: str) -> None:
@@ -97,10 +104,11 @@ def test_the_schema_refuses_what_is_refused(text: str) -> None:
 
 
 def test_every_span_of_time_tells_its_unit() -> None:
-    sections = ("timeouts", "consent", "nomination", "pacing")
-    fields = [field for name in sections for field in type(getattr(Policy.default(), name)).model_fields.values()]
+    policy = Policy.default()
+    sections = (policy.timeouts, policy.consent, policy.nomination, policy.pacing, policy.server)
+    fields = [field for section in sections for field in type(section).model_fields.values()]
     spans = [field.description for field in fields if field.annotation is float]
-    assert len(spans) == 16
+    assert len(spans) == 21
     assert [text for text in spans if "econds" not in (text or "")] == []
 
 

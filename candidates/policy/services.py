@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field, PlainSerializer, PlainValidator, SecretStr, ValidationInfo, WithJsonSchema
 
@@ -17,12 +16,24 @@ Endpoint = tuple[str, int]
 """An IP literal and a port."""
 
 
-@dataclass(frozen=True, slots=True)
 class UsersFile:
-    """A file with ``name:password`` in each line, and what it holds."""
+    """A file with ``name:password`` in each line, and what it holds. Immutable and hashable."""
 
-    path: str
-    users: tuple[tuple[str, SecretStr], ...]
+    # No dataclass: of those pydantic makes dictionaries, which `Policy.revised` could not read back.
+    __slots__ = ("path", "users")
+
+    def __init__(self, path: str, users: tuple[tuple[str, SecretStr], ...]) -> None:
+        self.path: Final = path
+        self.users: Final = users
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UsersFile) and (self.path, self.users) == (other.path, other.users)
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.users))
+
+    def __repr__(self) -> str:
+        return f"UsersFile({self.path!r}, {self.users!r})"
 
 
 def _host(value: object) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from candidates.candidate import Candidate, CandidateType, InterfaceAddress, TcpType, Transport
-from candidates.policy import AddressFamily, Policy, RemoteRule, Ruling, effective_settings
+from candidates.policy import AddressFamily, Policy, RemoteRule, Ruling, Setting, effective_settings
 from ice_tcp.gather import words
 from ice_tcp.gather.findings import GATHERED_TYPES, Findings
 
@@ -60,13 +60,9 @@ def here(policy: Policy, addresses: Iterable[InterfaceAddress], findings: Findin
 def effects(place: Here, text: str = "") -> list[Effect]:
     """Every rule, in the order of the reference; ``text`` is the file that the policy was read from."""
     settings = effective_settings(place.policy, text)
-    lines = {
-        **{_section(each.key): each.line for each in reversed(settings)},
-        **{each.key: each.line for each in settings},
-    }
     values = {each.key: each.value for each in settings}
     found = [
-        Effect(key, _value(key, values), lines.get(key), tuple(does(place, key)))
+        Effect(key, _value(key, values), _line(key, settings), tuple(does(place, key)))
         for key, does in [*_RULES.items(), *_of_lists(place.policy)]
     ]
     order = {each.key: number for number, each in reversed(list(enumerate(settings)))}
@@ -342,8 +338,10 @@ def _value(key: str, values: Mapping[str, Any]) -> Any:
     return {name: value for name, value in below.items() if value is not None}
 
 
-def _section(key: str) -> str:
-    return key.rpartition(".")[0]
+def _line(key: str, settings: Iterable[Setting]) -> int | None:
+    """Where the file says it, or the first of what is below it."""
+    lines = [each.line for each in settings if each.key == key or each.key.startswith(f"{key}.")]
+    return next((line for line in lines if line is not None), None)
 
 
 def _key_of(rule: str) -> str:

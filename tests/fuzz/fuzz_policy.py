@@ -15,6 +15,8 @@ SEEDS = [
     b"transports: [udp]\ntcp_types: [active]\ninterfaces: {include: [eth*], exclude: [docker*], loopback: true}\n",
     b"ports: {udp: 40000-40100, tcp: [50000, 50100]}\nremote:\n  deny:\n    - cidr: 10.0.0.0/8\n      transport: tcp\n",
     b"servers:\n- url: turn:turn.example.org?transport=tcp\n  username: u\n  password: ${PASSWORD}\n",
+    b"server:\n  users: [{name: u, password: '${PASSWORD}'}]\n  alternate_servers: ['[::1]:5']\n  users_file: none\n",
+    b"server: {listen: [192.0.2.1], peers: {deny: [10.0.0.0/8]}}\nrendezvous: {redis: '${PASSWORD}', port: 0}\n",
     b"timeouts: {rto: 0.5}\nconsent: {enabled: no}\nlimits: {pairs: 10}\n",
 ]
 
