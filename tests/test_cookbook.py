@@ -12,15 +12,22 @@ import pytest
 from candidates.candidate import Candidate, CandidateType, InterfaceAddress, TcpType, Transport, TransportAddress
 from candidates.policy import Policy, Scheme, load_policy
 from candidates.policy.explanation import Stage
+from ice_tcp.server import short_lived_password
+from ice_tcp.server.policy import options_of
+from ice_tcp.stun import Method, lifetime, requested_transport
 from tests.core.net import AWAY, HOME, Net, Node, tcp_candidate, udp_candidate
+from tests.server_world import NOON, PEER, SERVER, User, World, peer
 
 DOCUMENT: Final = (Path(__file__).parent.parent / "docs" / "cookbook.md").read_text("utf-8")
 RECIPES: Final = dict(re.findall(r"^## ([^\n]*)\n.*?^```yaml\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL))
 HOME_6: Final = "2001:db8::1"
+SECRET: Final = "battery-staple"
 
 
 def policy(name: str) -> Policy:
-    return load_policy(RECIPES[name], environ={"TURN_PASSWORD": "correct-horse"}, read_file=lambda _: "")
+    return load_policy(
+        RECIPES[name], environ={"TURN_PASSWORD": "correct-horse", "TURN_SECRET": SECRET}, read_file=lambda _: ""
+    )
 
 
 def gathered(recipe: Policy) -> Node:
@@ -111,6 +118,23 @@ def privacy(recipe: Policy) -> None:
     assert not all(bool(step.ruling) for step in recipe.explain(address=hidden).steps)
 
 
+def own_relay(recipe: Policy) -> None:
+    options = options_of(recipe.server, lambda: (SERVER,))
+    assert (options.tls_port, options.realm, options.max_lifetime) == (443, "turn.example.org", 1800)
+    world = World(options)
+    name = f"{int(NOON) + 1000}:ann"
+    users = [
+        User(world, name, short_lived_password(SECRET, name), address=("198.51.100.1", 5000 + number))
+        for number in range(5)
+    ]
+    for user in users[:4]:
+        user.allocate()
+    assert users[4].refused(Method.ALLOCATE, requested_transport(17)) == 486
+    assert users[0].refused(Method.CREATE_PERMISSION, peer(PEER)) == 403
+    users[0].succeed(Method.CREATE_PERMISSION, peer(("8.8.8.8", 5000)))
+    assert users[0].succeed(Method.REFRESH, lifetime(3600)).lifetime == 1800
+
+
 DOES: Final[dict[str, Callable[[Policy], None]]] = {
     "Relay only": relay_only,
     "TCP only": tcp_only,
@@ -121,6 +145,7 @@ DOES: Final[dict[str, Callable[[Policy], None]]] = {
     "IPv6 first": ipv6,
     "Only the local network": lan_only,
     "Privacy": privacy,
+    "A relay of your own": own_relay,
 }
 
 

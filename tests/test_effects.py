@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -178,7 +181,7 @@ def test_servers_tell_what_they_were_asked_and_what_they_answered() -> None:
     assert found["servers[0].url"].does[0] == "good"
     assert any(line.startswith("a relay of udp (udp to 127.0.0.1:") for line in found["servers[0].url"].does[1:])
     assert found["servers[1].url"].does[0] == "failed"
-    assert any(line.startswith("unauthorized: ") for line in found["servers[1].url"].does)
+    assert any(line.startswith("server-error-401: ") for line in found["servers[1].url"].does)
     assert found["relay.lifetime"].does[0].startswith("asked for with ")
     assert found["relay.even_port"].does == ()
     assert "wrong" not in repr([each.does for each in found.values()])
@@ -196,6 +199,7 @@ def test_the_document_says_the_same() -> None:
         "rule": "addresses.include: empty, all are included",
     }
     assert [each["key"] for each in document["rules"]] == [each.key for each in found]
+    assert (document["gathering"]["candidates"], document["gathering"]["servers"]) == ([], [])
 
 
 # The command
@@ -246,6 +250,24 @@ def test_a_silent_server_is_told_with_a_remedy(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "    failed\n" in result.output
     assert "    ended gathering after 0." in result.output
+
+
+def test_an_interruption_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    with listener() as (port, sock):
+        path.write_text(f"{LOOPBACK}timeouts: {{gather: 60.0}}\nservers: [{{url: 'stun:127.0.0.1:{port}'}}]\n", "utf-8")
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-m", "ice_tcp.cli", "policy", "explain", str(path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            sock.settimeout(60)
+            sock.recv(1)  # it gathers
+            process.send_signal(signal.SIGINT)
+            output = process.communicate(timeout=60)
+    assert (process.returncode, *output) == (130, "", "interrupted\n")
 
 
 @pytest.mark.parametrize("option", ["--offline", "--json"])

@@ -69,7 +69,7 @@ def test_the_schema_is_a_schema_and_default_yaml_fits_it() -> None:
         "remote: {deny: [{cidr: 10.0.0.0/8, type: host, transport: udp}]}",
         "servers: [{url: 'turns:x', username: '${TURN_USER}', password: {file: /run/secrets/turn}, tls: {}}]",
         "timeouts: {rto: 1}",
-        "server: {users: [{name: a, password: '${TURN_PASSWORD}'}], secret: {file: /run/secrets/turn}, tls_port: 443}",
+        "server: {users: [{name: a, password: '${TURN_PASSWORD}'}], secret: {file: /run/secrets/turn}, tls_port: 443, certificate: c}",
         "server: {alternate_servers: ['[2001:db8::1]:3478'], external_addresses: [{relay: 10.0.0.5, public: 8.8.8.8}]}",
         "rendezvous: {host: localhost, limits: {burst: 5}, redis: 'redis://localhost'}",
     ],

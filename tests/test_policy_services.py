@@ -42,9 +42,10 @@ def options(text: str) -> ServerOptions:
         ("server: {limits: {channels: 0}}", "server.limits.channels: 0 is out of range"),
         ("server: {idle_timeout: soon}", "server.idle_timeout: not a number; write a number of seconds"),
         ("server: {port: null}", "server.port: tls_port is null, too"),
-        ("server: {port: null, tls_port: 1, alternate_port: 2}", "server.alternate_port: port is null"),
+        ("server: {port: null, tls_port: 1, certificate: c, alternate_port: 2}", "server.alternate_port: port is null"),
         ("server: {default_lifetime: 9, max_lifetime: 8}", "server.default_lifetime: 9 s is longer than max_lifetime"),
         ("server: {redirect_from: 5}", "server.redirect_from: there are no alternate_servers"),
+        ("server:\n  tls_port: 443\n", "p.yaml:2:3: server.tls_port: there is no certificate"),
         ("server: {key: k}", "server.key: it is useless without certificate"),
         (
             "server: {users: [{name: a, password: x}, {name: a, password: y}]}",

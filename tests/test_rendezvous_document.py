@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
+from candidates.policy import load_policy
 from ice_tcp.cli import main
 from ice_tcp.meeting.command import Status
 from ice_tcp.rendezvous import Limits, RendezvousServer
@@ -43,7 +44,7 @@ def test_its_program_says_hello(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("line", re.findall(r"^\$ ice-tcp (.*)", DOCUMENT, re.MULTILINE))
 def test_its_commands_are_taken(line: str, tmp_path: Path) -> None:
     name, *arguments = shlex.split(line)
-    files = ("fullchain.pem", "privkey.pem", "holiday.mp4")
+    files = ("fullchain.pem", "privkey.pem", "holiday.mp4", "rendezvous.yaml")
     for each in files:
         (tmp_path / each).touch()
     (tmp_path / "downloads").mkdir()
@@ -51,6 +52,13 @@ def test_its_commands_are_taken(line: str, tmp_path: Path) -> None:
     command = main.get_command(click.Context(main), name)
     assert command is not None
     command.make_context(name, given)
+
+
+def test_its_policy_is_good_and_gives_the_limits() -> None:
+    (text,) = re.findall(r"^```yaml\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
+    section = load_policy(text, environ={}, read_file=str).rendezvous
+    assert Limits(**dict(section.limits)) == Limits(connections_per_host=16, messages_per_second=10.0, burst=50)
+    assert (section.port, section.certificate) == (443, "/etc/ice-tcp/fullchain.pem")
 
 
 def test_its_figures_are_those_of_the_code() -> None:

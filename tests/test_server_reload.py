@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import ssl
@@ -19,12 +20,15 @@ import pytest
 from click.testing import CliRunner
 from cryptography import x509
 
+from candidates.policy import OwnServer, load_policy
 from ice_tcp.cli import main
 from ice_tcp.rendezvous import Limits as RendezvousLimits
 from ice_tcp.rendezvous import Refusal, RendezvousError, RendezvousServer, open_line
 from ice_tcp.server import Leg, PeerPolicy, Server, ServerOptions, short_lived_password
+from ice_tcp.server.command import command as server_command
 from ice_tcp.server.core.actions import ClosePeer, CloseRoute, CloseStream
-from ice_tcp.server.options import Limits
+from ice_tcp.server.options import FIXED, Limits
+from ice_tcp.server.policy import KEYS, options_of
 from ice_tcp.stun import Method, channel_number, connection_id, lifetime, requested_transport
 from tests.server_clients import UdpClient, make_certificate
 from tests.server_world import NOON, OTHER_PEER, PEER, TCP, User, World, options, peer
@@ -146,6 +150,39 @@ def test_limits_of_a_rendezvous_change_while_it_runs() -> None:
         return refused.value.reason
 
     assert asyncio.run(body()) is Refusal.FULL
+
+
+# The document
+
+
+PAGE = (ROOT / "docs" / "servers.md").read_text("utf-8")
+
+
+def test_the_policy_of_the_page_about_servers_is_good() -> None:
+    (text,) = re.findall(r"^```yaml\n(server:.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    environ = {"TURN_SECRET": "sesame"}
+    section = load_policy(text, environ=environ, read_file={"/etc/ice-tcp/users": "ann:apple\n"}.__getitem__).server
+    found = options_of(section, lambda: ("192.0.2.99",))
+    assert (found.hosts, found.tls_port, found.users) == (("192.0.2.10",), 443, {"ann": "apple"})
+    assert found.limits == Limits(allocations=500, allocations_per_user=8)
+    assert not found.peers.permits("198.51.100.1")
+
+
+def test_the_page_about_servers_says_what_needs_a_restart() -> None:
+    (row,) = re.findall(r"^\| (.*) \| nothing; the log", PAGE, re.MULTILINE)
+    keys = {KEYS.get(name, name) for name in FIXED}
+    assert set(re.findall(r"`(\w+)`", row)) == keys & set(OwnServer.model_fields)
+
+
+@pytest.mark.parametrize("line", re.findall(r"^\$ ice-tcp (.*)", PAGE, re.MULTILINE))
+def test_the_commands_of_the_page_about_servers_are_taken(line: str, tmp_path: Path) -> None:
+    arguments = line.split()
+    (tmp_path / "server.yaml").write_text("{}", "utf-8")
+    given = [str(tmp_path / each) if each == "server.yaml" else each for each in arguments]
+    if given[0] == "policy":
+        assert CliRunner().invoke(main, given).exit_code == 0
+    else:
+        server_command.make_context(given[0], given[1:])
 
 
 # The commands

@@ -318,6 +318,8 @@ def _own_server(policy: Policy) -> _Found:
         yield Contradiction(("server", "port"), "tls_port is null, too: it listens nowhere", "give one of them")
     elif server.alternate_port is not None and server.port is None:
         yield Contradiction(("server", "alternate_port"), "port is null", "give port, or remove alternate_port")
+    if server.tls_port is not None and server.certificate is None:
+        yield Contradiction(("server", "tls_port"), "there is no certificate", "add certificate, or remove tls_port")
     if "default_lifetime" in server.model_fields_set and server.default_lifetime > server.max_lifetime:
         yield Contradiction(
             ("server", "default_lifetime"),

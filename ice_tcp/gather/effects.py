@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 from candidates.candidate import Candidate, CandidateType, InterfaceAddress, TcpType, Transport
 from candidates.policy import AddressFamily, Policy, RemoteRule, Ruling, Setting, effective_settings
 from ice_tcp.gather import words
+from ice_tcp.gather.document import document
 from ice_tcp.gather.findings import GATHERED_TYPES, Findings
 
 NOTHING: Final = "nothing here"
@@ -94,6 +95,7 @@ def fields(place: Here, found: Sequence[Effect]) -> dict[str, Any]:
             for address, ruling in place.addresses
         ],
         "rules": [{"key": each.key, "value": each.value, "line": each.line, "does": each.does} for each in found],
+        "gathering": document(place.findings, []),
     }
 
 
