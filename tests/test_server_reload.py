@@ -330,6 +330,44 @@ def test_a_rendezvous_follows_its_policy_and_certificate(tmp_path: Path) -> None
         assert server.told() == "needs a restart: host"
 
 
+def test_a_rendezvous_heeds_new_limits_and_its_options(tmp_path: Path) -> None:
+    async def refused(url: str) -> bool:
+        async with open_line(url):
+            try:
+                async with open_line(url):
+                    return False
+            except RendezvousError as error:
+                return error.reason is Refusal.FULL
+
+    path = tmp_path / "policy.yaml"
+    path.write_text("rendezvous: {host: 127.0.0.1, port: 1}\n", "utf-8")
+    with running(1, "rendezvous", "--policy", str(path), "--port", "0") as server:
+        assert not asyncio.run(refused(server.urls[0]))
+        path.write_text("rendezvous: {host: 127.0.0.1, port: 2, limits: {connections_per_host: 1}}\n", "utf-8")
+        assert server.reread() == f"{path}: read again"
+        assert asyncio.run(refused(server.urls[0]))
+
+
+def test_a_certificate_that_a_new_policy_names_is_watched(tmp_path: Path) -> None:
+    path, first, second = tmp_path / "policy.yaml", tmp_path / "first", tmp_path / "second"
+    for directory in (first, second):
+        directory.mkdir()
+        make_certificate(directory)
+
+    def policy(directory: Path) -> str:
+        files = f"  certificate: {directory / 'certificate.pem'}\n  key: {directory / 'key.pem'}\n"
+        return f"{SERVER}  tls_port: 0\n{files}"
+
+    path.write_text(policy(first), "utf-8")
+    with running(2, "server", "--policy", str(path)) as server:
+        path.write_text(policy(second), "utf-8")
+        assert server.reread() == f"{path}: read again"
+        assert serial(server.port) == serial_of(second / "certificate.pem")
+        make_certificate(second)
+        assert server.told() == f"{path}: read again"
+        assert serial(server.port) == serial_of(second / "certificate.pem")
+
+
 @pytest.mark.parametrize("command", ["server", "rendezvous"])
 def test_a_policy_that_cannot_be_used_is_a_misuse(command: str, tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
