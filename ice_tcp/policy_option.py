@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
 from candidates.policy import Policy, PolicyError
 from ice_tcp.policy_file import read_policy
@@ -27,6 +28,15 @@ def policy_for_command(path: Path, *, note: Callable[[Path], object] | None = No
         raise click.UsageError(f"the policy file cannot be used:\n{error}") from None
     except (OSError, UnicodeError) as error:
         raise unreadable(path, error) from None
+
+
+def given_options(context: click.Context) -> dict[str, Any]:
+    """What the command line or the environment says, and no default: what overrides a policy."""
+    return {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
 
 
 def unreadable(path: Path, error: Exception) -> click.UsageError:

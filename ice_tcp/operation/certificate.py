@@ -33,9 +33,8 @@ def _read(certificate: Path, key: Path | None) -> ssl.SSLContext:
         context.load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
         names = f"{certificate} and {key}" if key is not None else f"{certificate}"
-        raise OSError(
-            f"{names} cannot be used: not a certificate and its unencrypted key in PEM ({error.reason})"
-        ) from None
+        reason = f" ({error.reason})" if error.reason else ""
+        raise OSError(f"{names}: not a certificate and its unencrypted key in PEM{reason}") from None
     except OSError as error:
         raise OSError(f"{certificate} or its key cannot be read: {error.strerror}") from None
     return context

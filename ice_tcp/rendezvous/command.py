@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from candidates.policy import Policy, Rendezvous
+from candidates.policy import Policy
 from ice_tcp.operation import Certificate, Following, catch_signals, log_to_stderr
-from ice_tcp.policy_option import EXISTING_FILE, policy_option
+from ice_tcp.policy_option import EXISTING_FILE, given_options, policy_option
 from ice_tcp.rendezvous.mailboxes import Mailboxes, MemoryMailboxes
 from ice_tcp.rendezvous.server import DEFAULT_PORT, Limits, RendezvousServer
 
+_OPTIONS = ("host", "port", "certificate", "key", "redis")
 _LIMITS = ("connections", "connections_per_host")
 
 
@@ -35,20 +36,16 @@ _LIMITS = ("connections", "connections_per_host")
 )
 @click.option("--verbose", "-v", is_flag=True, help="Tell what is refused.")
 @click.pass_context
-def command(context: click.Context, /, *, policy_file: Path | None, verbose: bool, **options: Any) -> None:
+def command(context: click.Context, /, *, policy_file: Path | None, verbose: bool, **_: object) -> None:
     """Run a rendezvous, where two peers meet under a code and tell each other how to connect.
 
     It sees who meets whom and when, but not what they say. GET /health answers 200 while it runs.
     """
-    given = {
-        name: value
-        for name, value in options.items()
-        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
-    }
+    given = given_options(context)
     log_to_stderr(verbose=verbose)
     following = Following(policy_file, (given.get("certificate"), given.get("key")))
-    settings = _settings(following.begin(), given)
-    if settings["key"] is not None and settings["certificate"] is None:
+    settings = _Settings.of(following.begin(), given)
+    if settings.key is not None and settings.certificate is None:
         raise click.UsageError("--key needs --certificate")
     try:
         asyncio.run(_run(settings, given, following))
@@ -56,48 +53,59 @@ def command(context: click.Context, /, *, policy_file: Path | None, verbose: boo
         raise click.ClickException(str(error)) from None
 
 
-def _settings(policy: Policy, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What the policy says, by the names of its keys, and what the command line gives instead."""
-    section: Rendezvous = policy.rendezvous
-    settings: dict[str, Any] = {name: getattr(section, name) for name in ("host", "port", "certificate", "key")}
-    settings["redis"] = section.redis.get_secret_value() if section.redis is not None else None
-    if "certificate" in given:
-        settings["key"] = None  # the policy's belongs to another
-    limits = {**dict(section.limits), **{name: given[name] for name in _LIMITS if name in given}}
-    return {**settings, **{name: given[name] for name in given if name in settings}, "limits": Limits(**limits)}
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What decides about a rendezvous, of a policy and a command line."""
+
+    host: str | None
+    port: int
+    certificate: Path | None
+    key: Path | None
+    redis: str | None = field(repr=False)
+    limits: Limits
+
+    @staticmethod
+    def of(policy: Policy, given: Mapping[str, Any]) -> _Settings:
+        """What the policy says, and what the command line gives instead. Raises ValueError."""
+        section = policy.rendezvous
+        limits = {**dict(section.limits), **{name: given[name] for name in _LIMITS if name in given}}
+        settings = _Settings(
+            section.host,
+            section.port,
+            Path(section.certificate) if section.certificate is not None else None,
+            # The policy's key belongs to the policy's certificate
+            Path(section.key) if section.key is not None and "certificate" not in given else None,
+            section.redis.get_secret_value() if section.redis is not None else None,
+            Limits(**limits),
+        )
+        return replace(settings, **{name: given[name] for name in _OPTIONS if name in given})
+
+    def fixed_changes(self, new: _Settings) -> list[str]:
+        """The keys that a server which runs with these does not take from others."""
+        changed = [name for name in ("host", "port", "redis") if getattr(self, name) != getattr(new, name)]
+        return [*changed, "certificate"] if (self.certificate is None) is not (new.certificate is None) else changed
 
 
-async def _run(settings: Mapping[str, Any], given: Mapping[str, Any], following: Following) -> None:
+async def _run(settings: _Settings, given: Mapping[str, Any], following: Following) -> None:
     """Until SIGINT or SIGTERM; follow the policy meanwhile."""
     stopped = catch_signals(following)
-    certificate = Certificate(*_certificate_files(settings, following)) if settings["certificate"] is not None else None
-    server = RendezvousServer(
-        settings["host"],
-        settings["port"],
-        tls=certificate.context if certificate is not None else None,
-        mailboxes=_mailboxes(settings["redis"]),
-        limits=settings["limits"],
-    )
+    following.note(settings.certificate, settings.key)
+    certificate = Certificate(settings.certificate, settings.key) if settings.certificate is not None else None
+    tls = certificate.context if certificate is not None else None
+    mailboxes = _mailboxes(settings.redis)
+    server = RendezvousServer(settings.host, settings.port, tls=tls, mailboxes=mailboxes, limits=settings.limits)
 
     def apply(policy: Policy) -> Sequence[str]:
-        new = _settings(policy, given)
-        if certificate is not None and new["certificate"] is not None:
-            certificate.load(*_certificate_files(new, following))
-        server.limits = new["limits"]
-        changed = [name for name in ("host", "port", "redis") if new[name] != settings[name]]
-        return changed + ["certificate"] * ((new["certificate"] is None) is not (certificate is None))
+        new = _Settings.of(policy, given)
+        following.note(new.certificate, new.key)
+        if certificate is not None and new.certificate is not None:
+            certificate.load(new.certificate, new.key)
+        server.limits = new.limits
+        return settings.fixed_changes(new)
 
     async with server:
-        click.echo(f"{'ws' if certificate is None else 'wss'}://{settings['host'] or 'localhost'}:{server.port}")
+        click.echo(f"{'ws' if tls is None else 'wss'}://{settings.host or 'localhost'}:{server.port}")
         await following.follow(apply, stopped)
-
-
-def _certificate_files(settings: Mapping[str, Any], following: Following) -> tuple[Path, Path | None]:
-    """Those that are named, watched."""
-    certificate, key = settings["certificate"], settings["key"]
-    files = Path(certificate), Path(key) if key is not None else None
-    following.note(*files)
-    return files
 
 
 def _mailboxes(redis: str | None) -> Mailboxes:

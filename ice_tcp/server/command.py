@@ -7,16 +7,14 @@ import ipaddress
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from candidates.policy import Policy
 from ice_tcp.net.interfaces import host_addresses
 from ice_tcp.net.sockets import NetworkError
 from ice_tcp.operation import Certificate, Following, catch_signals, log_to_stderr
-from ice_tcp.policy_option import EXISTING_FILE, policy_option
+from ice_tcp.policy_option import EXISTING_FILE, given_options, policy_option
 from ice_tcp.server.core.actions import Address, Leg, Listener
 from ice_tcp.server.core.trace import Record
 from ice_tcp.server.options import STUN_PORT, Limits, ServerOptions
@@ -145,10 +143,7 @@ class _Arguments:
     """What the command line gives, and what comes of it with a policy."""
 
     def __init__(self, context: click.Context) -> None:
-        def is_given(name: str) -> bool:
-            return context.get_parameter_source(name) is not ParameterSource.DEFAULT
-
-        self._given: dict[str, Any] = {name: value for name, value in context.params.items() if is_given(name)}
+        self._given = given_options(context)
         for name in ("policy_file", "verbose"):
             self._given.pop(name, None)
         self._certificate: Path | None = self._given.pop("certificate", None)
