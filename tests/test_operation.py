@@ -86,6 +86,17 @@ def test_a_file_that_is_renamed_over_it_is_seen_even_if_size_and_time_are_the_sa
     assert watch.has_changed()
 
 
+def test_a_link_that_leads_elsewhere_has_changed(path: Path, tmp_path: Path) -> None:
+    other, link = tmp_path / "other.yaml", tmp_path / "link.yaml"
+    other.write_text("lite: false\n", "utf-8")
+    link.symlink_to(path)
+    watch = Watch([link])
+    link.unlink()
+    link.symlink_to(other)
+    watch.has_changed()
+    assert watch.has_changed()
+
+
 def test_a_file_that_vanishes_or_comes_has_changed(path: Path, tmp_path: Path) -> None:
     watch, later = Watch([path]), Watch([tmp_path / "later"])
     path.unlink()
