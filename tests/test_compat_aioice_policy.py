@@ -252,9 +252,19 @@ def test_a_server_that_cannot_be_one_is_left_out_with_a_word(caplog: pytest.LogC
     assert "'sctp'" in caplog.text
 
 
+def test_a_relay_is_awaited_as_long_as_the_policy_says_else_as_anything() -> None:
+    for timeouts, relay in (({}, 5.0), ({"gather": 3.0}, 3.0), ({"gather": 3.0, "relay": 9.0}, 9.0)):
+        policy = Policy.default().revised(timeouts=timeouts)
+        narrowed = settings.narrowed(policy, [], families=FAMILIES, relay_only=False)
+        assert narrowed is not None
+        assert narrowed.timeouts.relay == relay
+
+
 def test_what_arguments_and_policy_leave() -> None:
     default = Policy.default()
-    assert settings.narrowed(default, [], families=FAMILIES, relay_only=False) == default
+    assert settings.narrowed(default, [], families=FAMILIES, relay_only=False) == default.revised(
+        timeouts={"relay": default.timeouts.gather}
+    )
     ipv6 = settings.narrowed(default, [], families=[AddressFamily.IPV6], relay_only=False)
     assert ipv6 is not None
     assert ipv6.address_families == (AddressFamily.IPV6,)

@@ -67,6 +67,7 @@ def test_the_defaults_that_the_core_reads() -> None:
         "idle": 10.0,
         "linger": 3.0,
         "gather": 5.0,
+        "relay": 15.0,
         "patience": 39.5,
         "reopen": 30.0,
         "keepalive": 15.0,

@@ -161,6 +161,11 @@ class Timeouts(Section):
     )
     linger: Seconds = Field(default=3.0, description="Seconds that the losing paths are kept after the conclusion.")
     gather: Seconds = Field(default=5.0, description="Seconds after which gathering ends with what there is.")
+    relay: Seconds = Field(
+        default=15.0,
+        description="Seconds after which gathering ends where a relay was asked for and none is there yet; counts if "
+        "it is more than `gather`.",
+    )
     patience: Seconds = Field(
         default=39.5,
         description="Seconds before the session may fail, for peer-reflexive candidates to come (RFC 8863 s4).",

@@ -228,7 +228,14 @@ class Gathering:
         for base in late:
             self._context.note(now, AddressIgnored(base.host, Failure.TIMED_OUT.value))
         self._close(late)
-        self.servers.give_up(now)
+        timeouts = self._context.policy.timeouts
+        if self.servers.give_up(now, awaiting_relays=timeouts.relay > timeouts.gather):
+            wait = timeouts.relay - timeouts.gather
+            self._deadline = self._context.timers.set(now + wait, self._give_up_relays)
+        self._end_if_done(now)
+
+    def _give_up_relays(self, now: float) -> None:
+        self.servers.relays.give_up(now)
         self._end_if_done(now)
 
     def _end_if_done(self, now: float) -> None:

@@ -19,7 +19,7 @@ from ice_tcp.core.outcomes import ServerVerdict
 from ice_tcp.core.trace import MessageDropped
 from ice_tcp.core.verdicts import Verdict
 from ice_tcp.stun import MessageClass, Method
-from tests.core.net import AWAY, address, udp_candidate
+from tests.core.net import AWAY, address, policy, udp_candidate
 from tests.core.peer import Peer
 from tests.core_servers.world import HOST, PORT, STUN, Client, Scripted, World, served, turn
 
@@ -195,7 +195,9 @@ def test_allocations_that_cannot_be_used_are_told_and_deleted(
 
 
 def test_a_server_that_never_answers_is_told_at_the_deadline() -> None:
-    _, _, client = allocates(lambda _: None, seconds=6)
+    world, _, client = allocates(lambda _: None, seconds=policy().timeouts.relay - 0.1)
+    assert client.all_events(GatheringDone) == []
+    world.run(0.2)
     assert [failure.cause for failure in client.failures()] == [Verdict.TIMED_OUT]
     assert client.all_events(GatheringDone) == [GatheringDone(0)]
 

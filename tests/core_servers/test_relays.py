@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from candidates.candidate import Candidate, CandidateType, TcpType, Transport
 from ice_tcp import stun
 from ice_tcp.core.commands import Close, Failure, LegTransport, Listen, OpenLeg, OpenUdp
-from ice_tcp.core.events import GatheringDone, Purpose
+from ice_tcp.core.events import AgentState, GatheringDone, Purpose, Role
 from ice_tcp.core.outcomes import ServerVerdict
 from ice_tcp.core.verdicts import Verdict
 from ice_tcp.server.options import Limits
@@ -261,6 +261,58 @@ def test_a_dead_turn_server_delays_no_other() -> None:
     assert {failure.cause for failure in client.failures()} == {Verdict.TIMED_OUT}
     world.run(5)
     assert len(client.legs) == 1
+
+
+SLOW: Final = 1.5
+"""Seconds of one way to a server: a relay takes two round trips, so more than ``timeouts.gather``."""
+
+
+def test_a_first_relay_may_come_after_the_end_of_gathering_for_all_else() -> None:
+    world = World(delay=SLOW)
+    world.server()
+    client = world.client(served(turn(), **IPV4))
+    assert gathers(client, client.policy.timeouts.gather + 0.1) == []
+    assert client.all_events(GatheringDone) == []
+    world.run(SLOW)
+    assert len(relays(client)) == 1
+    assert client.all_events(GatheringDone) == [GatheringDone(0)]
+
+
+def test_with_that_one_the_others_are_no_longer_waited_for() -> None:
+    world = World(delay=SLOW)
+    world.server()
+    client = world.client(served(turn(), turn(f"turn:{OTHER_HOST}"), **IPV4))
+    assert len(gathers(client, 4 * SLOW + 0.1)) == 1
+    assert client.all_events(GatheringDone) == [GatheringDone(0)]
+    failed = [report for report in client.reports() if report.failure is not None]
+    assert {report.server for report in failed} == {f"turn:{OTHER_HOST}"}
+
+
+def test_each_component_waits_for_its_own() -> None:
+    world = World(delay=SLOW)
+    world.server()
+    client = world.client(served(turn(), **IPV4), components=2)
+    assert {each.component for each in gathers(client, 4 * SLOW + 0.1)} == {1, 2}
+
+
+@pytest.mark.parametrize("relay", [1.0, 5.0])
+def test_the_policy_may_grant_no_more_time(relay: float) -> None:
+    world = World(delay=SLOW)
+    world.server()
+    client = world.client(served(turn(), timeouts={"relay": relay}, **IPV4))
+    assert gathers(client, 2 * client.policy.timeouts.gather) == []
+    assert client.all_events(GatheringDone) == [GatheringDone(0)]
+    assert {failure.cause for failure in client.failures()} == {Verdict.TIMED_OUT}
+
+
+def test_a_conclusion_ends_that_wait() -> None:
+    world = World(delay=0.01)
+    one = world.client(served(turn(), **IPV4), Role.CONTROLLING)
+    other = world.client(served(**IPV4), Role.CONTROLLED, hosts=["198.51.100.2"], seed=2)
+    world.connect(one, other)
+    world.run(one.policy.timeouts.gather)
+    assert one.is_in(AgentState.COMPLETED)
+    assert one.all_events(GatheringDone) == [GatheringDone(0)]
 
 
 def test_a_second_address_of_a_turn_server_is_tried_after_rto() -> None:

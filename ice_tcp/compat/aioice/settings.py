@@ -25,7 +25,13 @@ def narrowed(
     relays = any(server.relays for server in servers)
     if not kept_families or not types or (relay_only and not relays):
         return None
-    return policy.revised(servers=servers, address_families=kept_families, candidate_types=types)
+    timeouts = _timeouts(policy)
+    return policy.revised(servers=servers, address_families=kept_families, candidate_types=types, timeouts=timeouts)
+
+
+def _timeouts(policy: Policy) -> dict[str, object]:
+    """As with aioice, a relay that does not answer takes no longer than anything else, unless the policy says so."""
+    return {"relay": policy.timeouts.gather, **policy.timeouts.model_dump(exclude_unset=True)}
 
 
 def stun(address: Address) -> list[ServerPolicy]:

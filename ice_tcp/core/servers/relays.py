@@ -97,6 +97,7 @@ class Relays:
         "_components",
         "_context",
         "_ended",
+        "_first_will_do",
         "_follow_ups",
         "_found",
         "_hosts",
@@ -130,6 +131,7 @@ class Relays:
         self._found = found
         self._ended = ended
         self._components = 0
+        self._first_will_do = False
         self._hosts: tuple[str, ...] = ()
         self._races: list[Race] = []
         self._living: list[Relay] = []
@@ -155,6 +157,7 @@ class Relays:
     def start(self, components: int, hosts: Sequence[str], now: float) -> None:
         """A gathering begins, from these addresses of this host, the best first. Relays that live are used again."""
         self._components = components
+        self._first_will_do = False
         self._hosts = tuple(hosts)
         for race in self._races:
             race.end()
@@ -196,13 +199,16 @@ class Relays:
 
     def give_up(self, now: float) -> None:
         """Gathering ends: what is not there yet is not waited for."""
-        failure = ServerFailure(Verdict.TIMED_OUT, "no allocation before gathering ended")
         for race in self._races:
-            if not race.over:
-                race.end()
-                for relay in race.running:
-                    self._report(relay, failure=failure)
-                self._dismiss(race, now)
+            self._give_up(race, now)
+
+    def give_up_spare(self, now: float) -> None:
+        """As `give_up`, where a component has a relay; else the first one to come will do."""
+        self._first_will_do = True
+        served = {relay.component for relay in self._living}
+        for race in self._races:
+            if race.component in served:
+                self._give_up(race, now)
 
     def conclude(self, kept: Iterable[Base], now: float) -> None:
         """ICE has concluded: keep the relays of these bases only (RFC 6544 s11.2)."""
@@ -248,6 +254,8 @@ class Relays:
             self._report(relay, failure=failure, family=family)
         self._tell(relay, now)
         self._ask_for_next(race, relay, allocated, now)
+        if self._first_will_do:
+            self.give_up_spare(now)
         self._ended(now)
 
     def relay_failed(self, relay: Relay, failure: ServerFailure, now: float) -> None:
@@ -410,6 +418,14 @@ class Relays:
         if not self._told_again(race.server, race.component, Transport.UDP, now):
             wishes = self._wishes(race.component, Transport.UDP)
             self._race(race.server, race.component, Transport.UDP, (race.no_tcp_at,), wishes, now)
+
+    def _give_up(self, race: Race, now: float) -> None:
+        if race.over:
+            return
+        race.end()
+        for relay in race.running:
+            self._report(relay, failure=ServerFailure(Verdict.TIMED_OUT, "no allocation before gathering ended"))
+        self._dismiss(race, now)
 
     def _race_of(self, relay: Relay) -> Race:
         return next(race for race in self._races if relay in race.running)

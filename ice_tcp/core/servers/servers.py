@@ -112,12 +112,16 @@ class Servers:
         self._predictions.pop(base, None)
         self.reflexive.base_lost(base, now)
 
-    def give_up(self, now: float) -> None:
-        """Gathering ends at its deadline."""
+    def give_up(self, now: float, *, awaiting_relays: bool) -> bool:
+        """Gathering ends at its deadline. Returns whether the first relay of a component is still awaited."""
         self.directory.give_up()
         self.reflexive.give_up()
         self._predict(now)
-        self.relays.give_up(now)
+        if awaiting_relays:
+            self.relays.give_up_spare(now)
+        else:
+            self.relays.give_up(now)
+        return self.relays.pending
 
     def conclude(self, kept: Iterable[Base], now: float) -> None:
         """ICE has concluded: free what no selected pair needs (RFC 6544 s11.2)."""
