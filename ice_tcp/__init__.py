@@ -33,6 +33,7 @@ from ice_tcp.core.verdicts import Verdict
 from ice_tcp.errors import ConnectError, ConnectionClosed, IceError, NoPathError
 from ice_tcp.policy_file import read_policy
 from ice_tcp.punching import PunchPort, SecretError, punch
+from ice_tcp.tracefile import TraceError, TraceFile, read_trace
 
 if TYPE_CHECKING:
     from ice_tcp.meeting import connect, listen
@@ -75,6 +76,8 @@ __all__ = [
     "ServerVerdict",
     "StateChanged",
     "TcpType",
+    "TraceError",
+    "TraceFile",
     "TraceSink",
     "Transport",
     "TransportAddress",
@@ -84,6 +87,7 @@ __all__ = [
     "load_policy",
     "punch",
     "read_policy",
+    "read_trace",
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
@@ -97,18 +98,18 @@ class Agent:
     The order of the first two does not matter, and candidates may come while the rest goes on (RFC 8838).
 
     ``role`` is CONTROLLING for one side and CONTROLLED for the other; a conflict resolves itself. ``policy`` decides
-    everything else, the default policy if None. ``components`` is 1..256. ``trace`` is called with ``(now, record)``
-    for what the agent does, and must not call the agent. ``credentials`` are ufrag and pwd until the first restart,
-    for signaling that has chosen them already; drawn at random if None. With ``awaits_end`` no failure is told before
-    the peer's end of candidates, however late it comes (RFC 8838 s8). Names of servers are resolved, in the event
-    loop's executor; names of candidates are not.
+    everything else, the default policy if None. ``components`` is 1..256. ``trace`` is called with ``(now, entry)``
+    for what the agent does and tells, and must not call the agent; a `TraceFile` writes it down. ``credentials`` are
+    ufrag and pwd until the first restart, for signaling that has chosen them already; drawn at random if None. With
+    ``awaits_end`` no failure is told before the peer's end of candidates, however late it comes (RFC 8838 s8). Names
+    of servers are resolved, in the event loop's executor; names of candidates are not.
 
     Methods raise ConnectionClosed after `close`, ValueError and RuntimeError for misuse.
     """
 
     __slots__ = (
         *("__weakref__", "_changes", "_components", "_core", "_driver", "_gathering", "_listeners"),
-        *("_policy", "_verdict"),
+        *("_policy", "_trace", "_verdict"),
     )
 
     def __init__(
@@ -132,6 +133,7 @@ class Agent:
             credentials=credentials,
             awaits_end=awaits_end,
         )
+        self._trace = trace
         self._components = self._driver.components
         self._changes = _Changes()
         self._gathering = _Gathering()
@@ -405,6 +407,8 @@ class Agent:
         return None
 
     def _happened(self, event: Event) -> None:
+        if self._trace is not None:
+            self._trace(time.monotonic(), event)
         match event:
             case LocalCandidateFound(candidate):
                 self._gathering.candidates.append(candidate)

@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -38,6 +38,7 @@ from ice_tcp.policy_option import EXISTING_FILE, policy_for_command, unreadable
 from ice_tcp.punching.command import command as punch_command
 from ice_tcp.server import Leg
 from ice_tcp.server.command import command as server_command
+from ice_tcp.tracefile.option import Tracing, trace_option
 from interop.conformance.command import command as conformance_command
 
 MAX_GENERATED_BYTES = 1 << 40
@@ -133,6 +134,7 @@ def main() -> None:
 )
 @click.option("--policy", "policy_path", type=EXISTING_FILE, metavar="F", help="Both sides follow this policy file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, and nothing else.")
+@trace_option
 def demo(
     path: Path | None,
     size: int | None,
@@ -142,6 +144,7 @@ def demo(
     relay_transport: str | None,
     policy_path: Path | None,
     as_json: bool,
+    tracing: Tracing,
 ) -> None:
     """Connect two processes on this machine and send a file from one to the other.
 
@@ -149,6 +152,9 @@ def demo(
     along, tell each other through a small signaling channel, check UDP and TCP pairs together and select one. Over TCP
     the file goes through the connection itself, over UDP through QUIC; with --relay-only it goes through the server.
     Only loopback addresses are used, nothing leaves this machine, and no privileges are needed.
+
+    With --trace F the sender writes its trace to F, and the receiver its own beside it: demo.jsonl has
+    demo-receiver.jsonl for a neighbour.
 
     The exit status is 0 only if the file arrived intact.
     """
@@ -158,12 +164,16 @@ def demo(
         click.echo("aioquic is not installed, so only TCP is tried; for UDP, pip install 'ice-tcp[quic]'", err=True)
         transport = Transport.TCP
     arguments = Arguments(policy_path, transport, tcp_type, relay_only, relay_transport)
+    receiver_tracing = tracing.beside("receiver")
+    receiver_tracing.check()
     try:
-        plan = Plan(arguments.choices(), _payload(path, size), arguments.again())
+        again = [*arguments.again(), *receiver_tracing.arguments()]
+        plan = Plan(arguments.choices(), _payload(path, size), again)
     except PlanError as error:
         raise click.UsageError(str(error)) from None
     try:
-        outcome = _show(plan, as_json=as_json)
+        with tracing.open() as trace:
+            outcome = _show(replace(plan, trace=trace), as_json=as_json)
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
         sys.exit(130)
@@ -176,15 +186,20 @@ def demo(
 @click.option("--relay-only", is_flag=True)
 @click.option("--relay-transport", type=_LEGS)
 @click.option("--policy", "policy_path", type=EXISTING_FILE)
+@trace_option
 def demo_receiver(
     policy_path: Path | None,
     transport: str | None,
     tcp_type: str | None,
     relay_only: bool,
     relay_transport: str | None,
+    tracing: Tracing,
 ) -> NoReturn:
     """Be the other process of `demo`, which starts it by itself."""
-    sys.exit(run_receiver(Arguments(policy_path, transport, tcp_type, relay_only, relay_transport).choices()))
+    choices = Arguments(policy_path, transport, tcp_type, relay_only, relay_transport).choices()
+    with tracing.open() as trace:
+        status = run_receiver(choices, trace)
+    sys.exit(status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +274,8 @@ def _run(plan: Plan, view: View) -> Outcome:
     help="Seconds between two gatherings of --watch.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; with --watch one a line, at changes.")
-def gather(policy_path: Path | None, watch: bool, interval: float, as_json: bool) -> NoReturn:
+@trace_option
+def gather(policy_path: Path | None, watch: bool, interval: float, as_json: bool, tracing: Tracing) -> NoReturn:
     """Gather candidates as an agent would, and tell what came of it.
 
     It shows each candidate with the rule that keeps it, and whether the peer is told of it; each address and candidate
@@ -269,9 +285,11 @@ def gather(policy_path: Path | None, watch: bool, interval: float, as_json: bool
     The exit status is 0 if there are candidates and every server gave what it was asked for, 1 if not, 2 for wrong
     arguments or a wrong policy, 130 if it was interrupted before it knew. With --watch the last gathering counts.
     """
+    if watch and tracing.path is not None:
+        raise click.UsageError("--trace and --watch exclude each other: each gathering is a session of its own")
     policy = Policy.default() if policy_path is None else policy_for_command(policy_path)
-    with _gather_view(as_json=as_json, watch=watch) as view:
-        survey = Survey(policy, view)
+    with tracing.open() as trace, _gather_view(as_json=as_json, watch=watch) as view:
+        survey = Survey(policy, view, trace)
         with suppress(KeyboardInterrupt):
             asyncio.run(survey.watch(interval) if watch else survey.once())
     if survey.latest is None:

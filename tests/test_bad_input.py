@@ -15,7 +15,7 @@ import pytest
 from candidates.candidate import Candidate, InterfaceAddress, TcpType
 from ice_tcp import Agent, ConnectError, Role, Verdict, stun
 from ice_tcp.core.events import PairState
-from ice_tcp.core.trace import DropReason, MessageDropped, Record, StreamEnded
+from ice_tcp.core.trace import DropReason, Entry, MessageDropped, StreamEnded
 from ice_tcp.net.sockets import bind_udp
 from tests.agents import SO, TCP, UDP, agents, connected, exchange, policy
 from tests.core.net import AWAY, Net, Node, address
@@ -182,7 +182,7 @@ def verdict_on(settings: str, pieces: Callable[[bytes], Iterator[bytes]], *, pas
     """Why an agent ended the connection of a stranger that sends ``pieces(request)``."""
     ended: list[Verdict] = []
 
-    def note(_: float, record: Record) -> None:
+    def note(_: float, record: Entry) -> None:
         if isinstance(record, StreamEnded):
             ended.append(record.verdict)
 

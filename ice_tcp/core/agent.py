@@ -7,12 +7,13 @@ in seconds on the caller's clock. Inputs from the network never raise; misuse by
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 
 from candidates.candidate import Candidate, InterfaceAddress, Transport, TransportAddress
 from candidates.parameters import IceParameters
-from candidates.policy import Policy
+from candidates.policy import Policy, differences
 from ice_tcp.core.commands import (
     Command,
     Failure,
@@ -38,7 +39,7 @@ from ice_tcp.core.pacing import Pacer
 from ice_tcp.core.pairs import PairStatistics
 from ice_tcp.core.servers import Server
 from ice_tcp.core.session import Session
-from ice_tcp.core.trace import TraceSink
+from ice_tcp.core.trace import RecordSink, SessionBegan
 from ice_tcp.core.verdicts import verdict_of
 
 
@@ -61,7 +62,7 @@ class Agent:
         rng: random.Random,
         pacer: Pacer,
         components: int = 1,
-        trace: TraceSink | None = None,
+        trace: RecordSink | None = None,
         credentials: tuple[str, str] | None = None,
         awaits_end: bool = False,
     ) -> None:
@@ -129,6 +130,8 @@ class Agent:
         """Take another role than the agent was made with; best before checks begin, or a role conflict follows."""
         self._check_open()
         self._session.set_role(role, now)
+        if self._session.gathering.started:
+            self._note_session(now)
 
     def gather(self, addresses: Sequence[InterfaceAddress], now: float, servers: Sequence[Server] = ()) -> None:
         """Open sockets on these addresses, as the policy allows, and find candidates, with the help of ``servers``.
@@ -140,6 +143,7 @@ class Agent:
         session = self._session
         if session.gathering.started:
             raise RuntimeError("this generation has gathered already: use restart()")
+        self._note_session(now)
         session.gathering.start(addresses, servers, now)
 
     def set_remote_parameters(self, parameters: IceParameters, now: float) -> None:
@@ -318,6 +322,13 @@ class Agent:
     def _check_open(self) -> None:
         if self.state is AgentState.CLOSED:
             raise RuntimeError("the agent is closed")
+
+    def _note_session(self, now: float) -> None:
+        if self._context.trace is None:
+            return
+        changed = differences(Policy.default(), self._context.policy)
+        settings = tuple((each.key, json.dumps(each.right)) for each in changed if each.right is not None)
+        self._context.note(now, SessionBegan(self.role, self._components, settings))
 
     def _is_stray(self, candidate: Candidate) -> bool:
         """Its ufrag says that it belongs to parameters that we have not seen yet (RFC 8838 s11)."""

@@ -158,7 +158,7 @@ class Binding:
             self._checked.switch_role(now)
         use_candidate = message.use_candidate and claims[0] is not None
         self._accept(message, path, source, generation, now)
-        self._context.note(now, RequestReceived(path, None, use_candidate))
+        self._context.note(now, RequestReceived(path, None, use_candidate, message.transaction_id))
         self._checked.authenticated(path)
         self._checked.checked(generation, InboundCheck(base, path, source, stream, priority, use_candidate), now)
 
@@ -178,7 +178,7 @@ class Binding:
         attributes: list[tuple[int, bytes]] | None = None,
     ) -> None:
         """An error response, authenticated where the request was (RFC 8489 s9.1.3)."""
-        self._context.note(now, RequestReceived(path, code))
+        self._context.note(now, RequestReceived(path, code, transaction_id=message.transaction_id))
         error = stun.error_code(code, _REASONS[code])
         self._answer(message, path, stun.MessageClass.ERROR, [error, *(attributes or ())], generation, now)
 

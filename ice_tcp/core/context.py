@@ -12,7 +12,7 @@ from ice_tcp.core.commands import Command, RelayPath
 from ice_tcp.core.events import Event
 from ice_tcp.core.pacing import Pacer
 from ice_tcp.core.timers import Timers
-from ice_tcp.core.trace import Record, TraceSink
+from ice_tcp.core.trace import Record, RecordSink
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Context:
 
     __slots__ = ("_last_id", "commands", "events", "flows", "pacer", "policy", "relay", "rng", "timers", "trace")
 
-    def __init__(self, policy: Policy, rng: random.Random, pacer: Pacer, trace: TraceSink | None) -> None:
+    def __init__(self, policy: Policy, rng: random.Random, pacer: Pacer, trace: RecordSink | None) -> None:
         self.policy = policy
         self.rng = rng
         self.pacer = pacer

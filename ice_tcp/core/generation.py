@@ -15,7 +15,7 @@ from ice_tcp.core.context import Context
 from ice_tcp.core.pairs import LocalCandidate, Pair, key_of
 from ice_tcp.core.paths import Base
 from ice_tcp.core.roles import Roles
-from ice_tcp.core.trace import CandidateIgnored, PeerReflexiveFound
+from ice_tcp.core.trace import CandidateIgnored, PeerReflexiveFound, RemoteCandidateKept
 from ice_tcp.core.verdicts import Verdict
 from ice_tcp.stun import IntegrityKey
 
@@ -151,6 +151,7 @@ class Generation:
             self._ignore(candidate, "limits.remote_candidates", now)
             return
         self.remote_candidates[key] = candidate
+        self._context.note(now, RemoteCandidateKept(candidate))
         self._remote_known(candidate, now)
         for local in self.local_candidates:
             self._pair(local, candidate, now)

@@ -16,7 +16,7 @@ from ice_tcp.core.commands import Close, Command, Failure, Listen, ListenerId, S
 from ice_tcp.core.context import Context
 from ice_tcp.core.pacing import Pacer
 from ice_tcp.core.paths import Base, Connections, Dial, Stream
-from ice_tcp.core.trace import TraceSink
+from ice_tcp.core.trace import RecordSink
 from ice_tcp.core.verdicts import Verdict, verdict_of
 
 _ONE_COMPONENT = 1
@@ -64,7 +64,7 @@ class Punching:
     """
 
     def __init__(
-        self, policy: Policy, *, rng: random.Random, any_port: bool = False, trace: TraceSink | None = None
+        self, policy: Policy, *, rng: random.Random, any_port: bool = False, trace: RecordSink | None = None
     ) -> None:
         self._context = Context(policy, rng, Pacer(), trace)
         self._connections = Connections(self._context, self._forget, self._take_no_port)

@@ -1,7 +1,8 @@
 """What the core did and why, as typed records.
 
-A sink is any callable that takes ``(now, record)``. The core only traces; logging is for people and belongs to
-the shell. Records never hold passwords; addresses are there as they are, and a sink may redact them.
+A sink is any callable that takes ``(now, entry)``. The core only traces; logging is for people and belongs to
+the shell. Records never hold passwords; addresses are there as they are, and a sink may redact them. The facade gives
+its sink the events, too, so that a trace is the whole story; of those, `Restarted` holds a password.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TypeAlias
 
 from candidates.candidate import Candidate, TransportAddress
 from ice_tcp.core.commands import Failure, Path, StreamId
-from ice_tcp.core.events import PortAllocation
+from ice_tcp.core.events import Event, PortAllocation, Role
 from ice_tcp.core.exchanges import ServerRecord
 from ice_tcp.core.verdicts import Verdict
 
@@ -30,6 +31,18 @@ class DropReason(StrEnum):
     ASYMMETRIC = "asymmetric"
     POLICY = "policy"
     LIMIT = "limit"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionBegan:
+    """Gathering begins, or the role was chosen after that; ``settings`` are the policy's keys that are no defaults.
+
+    Each has its value as JSON; those of servers' credentials are asterisks.
+    """
+
+    role: Role
+    components: int
+    settings: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +69,13 @@ class LocalCandidateKept:
     candidate: Candidate
     advertised: bool
     rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteCandidateKept:
+    """A candidate that the peer told of is used."""
+
+    candidate: Candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +124,7 @@ class RequestReceived:
     path: Path
     code: int | None
     use_candidate: bool = False
+    transaction_id: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +228,12 @@ class Reopening:
 
 
 Record: TypeAlias = (
-    MessageDropped
+    SessionBegan
+    | MessageDropped
     | PortsPredicted
     | CandidateIgnored
     | LocalCandidateKept
+    | RemoteCandidateKept
     | AddressIgnored
     | CheckSent
     | CheckAnswered
@@ -230,4 +253,7 @@ Record: TypeAlias = (
     | ServerRecord
 )
 
-TraceSink: TypeAlias = Callable[[float, Record], None]
+Entry: TypeAlias = Record | Event
+
+RecordSink: TypeAlias = Callable[[float, Record], None]
+TraceSink: TypeAlias = Callable[[float, Entry], None]

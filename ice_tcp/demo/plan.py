@@ -14,6 +14,7 @@ from candidates.candidate import CandidateType, TcpType, Transport
 from candidates.pairing import PAIRABLE
 from candidates.policy import Policy, policy_of
 from candidates.policy.sections import Addresses, Interfaces
+from ice_tcp.core.trace import TraceSink
 from ice_tcp.demo.server import HOSTS, Access
 from ice_tcp.server import Leg
 from ice_tcp.transfer import FileOffer, GeneratedFile, Source
@@ -102,11 +103,15 @@ class Policies:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done. ``receiver_arguments`` give the other process the same choices."""
+    """What is to be done. ``receiver_arguments`` give the other process the same choices.
+
+    ``trace`` is for what this side's agent does.
+    """
 
     choices: Choices
     payload: Payload
     receiver_arguments: Sequence[str] = ()
+    trace: TraceSink | None = None
 
 
 _NOWHERE: Final = Access(tuple(HOSTS.values()), 3478, "unknown", 5349)

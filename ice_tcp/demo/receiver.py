@@ -9,6 +9,7 @@ from typing import IO
 from candidates.policy import Policy
 from ice_tcp.agent import Agent
 from ice_tcp.core.events import Role
+from ice_tcp.core.trace import TraceSink
 from ice_tcp.demo.plan import Choices, demo_policies
 from ice_tcp.demo.record import Record
 from ice_tcp.demo.server import Access
@@ -23,14 +24,14 @@ def read_invitation(stdin: IO[str]) -> tuple[int, str, Access]:
     return int(port), token, Access.from_json(access)
 
 
-async def receive(policy: Policy, port: int, token: str) -> bool:
+async def receive(policy: Policy, port: int, token: str, trace: TraceSink | None = None) -> bool:
     """Meet the sender, receive its file and tell it what arrived. False if that failed; the sender knows why.
 
     Raises SignalingError if the sender is not there.
     """
     channel = await connect_loopback(port, token)
     try:
-        await channel.send(await _outcome(policy, channel))
+        await channel.send(await _outcome(policy, channel, trace))
         await _hang_up(channel)
     except ChannelClosed:
         return False
@@ -39,10 +40,10 @@ async def receive(policy: Policy, port: int, token: str) -> bool:
     return True
 
 
-async def _outcome(policy: Policy, channel: Channel) -> Note:
+async def _outcome(policy: Policy, channel: Channel, trace: TraceSink | None) -> Note:
     record = Record(Role.CONTROLLED)
     try:
-        async with Agent(Role.CONTROLLED, policy=policy) as agent:
+        async with Agent(Role.CONTROLLED, policy=policy, trace=trace) as agent:
             side = Side(agent, channel, record, is_sender=False)
             receipt = await side.supervise(_receive(side, record))
     except ChannelClosed:
@@ -77,7 +78,7 @@ async def _hang_up(channel: Channel) -> None:
         continue
 
 
-def run_receiver(choices: Choices) -> int:
+def run_receiver(choices: Choices, trace: TraceSink | None = None) -> int:
     """The whole process; returns its exit status."""
     try:
         port, token, access = read_invitation(sys.stdin)
@@ -86,7 +87,7 @@ def run_receiver(choices: Choices) -> int:
         return 2
     policy = demo_policies(choices, access).receiver
     try:
-        return 0 if asyncio.run(receive(policy, port, token)) else 1
+        return 0 if asyncio.run(receive(policy, port, token, trace)) else 1
     except ConnectionError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -82,7 +82,8 @@ async def _run(plan: Plan, view: View, outcome: Outcome) -> None:
     ):
         channel = await _meet(rendezvous, process)
         reported: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
-        async with Agent(Role.CONTROLLING, policy=demo_policies(plan.choices, access).sender) as agent:
+        policy = demo_policies(plan.choices, access).sender
+        async with Agent(Role.CONTROLLING, policy=policy, trace=plan.trace) as agent:
             side = Side(agent, channel, outcome.sender, is_sender=True, on_note=_listener(reported))
             await side.supervise(_send(side, plan.payload, view, outcome, reported))
         await channel.close()

@@ -9,7 +9,7 @@ from candidates.candidate import Candidate, CandidateType, TcpType, Transport, T
 from candidates.policy import Policy
 from ice_tcp.core.events import MappingBehaviour, Purpose, ServerReport
 from ice_tcp.core.outcomes import ServerFailure
-from ice_tcp.core.trace import AddressIgnored, CandidateIgnored, LocalCandidateKept, Record
+from ice_tcp.core.trace import AddressIgnored, CandidateIgnored, Entry, LocalCandidateKept
 
 GATHERED_TYPES = (CandidateType.HOST, CandidateType.SRFLX, CandidateType.RELAY)
 """Peer-reflexive ones are learned from checks."""
@@ -83,7 +83,7 @@ class Notes:
         self._kept: list[Kept] = []
         self._removed: list[Removed] = []
 
-    def note(self, _: float, record: Record) -> None:
+    def note(self, _: float, record: Entry) -> None:
         match record:
             case LocalCandidateKept(candidate, advertised, rule):
                 self._kept.append(Kept(candidate, self._policy.keeps_local(candidate).rule, advertised, rule))

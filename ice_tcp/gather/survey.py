@@ -9,6 +9,7 @@ from typing import Protocol
 from candidates.policy import Policy
 from ice_tcp.agent import Agent
 from ice_tcp.core.events import Role
+from ice_tcp.core.trace import Entry, TraceSink
 from ice_tcp.gather.findings import Findings, Notes
 
 
@@ -23,11 +24,12 @@ class View(Protocol):
 
 
 class Survey:
-    """Gathers; `latest` is what the last gathering found that is over."""
+    """Gathers, and traces to ``trace``, too; `latest` is what the last gathering found that is over."""
 
-    def __init__(self, policy: Policy, view: View) -> None:
+    def __init__(self, policy: Policy, view: View, trace: TraceSink | None = None) -> None:
         self._policy = policy
         self._view = view
+        self._trace = trace
         self.latest: Findings | None = None
 
     async def watch(self, interval: float) -> None:
@@ -43,7 +45,13 @@ class Survey:
         """Gather, and free what was gathered."""
         notes = Notes(self._policy)
         began_at = time.monotonic()
-        async with Agent(Role.CONTROLLING, policy=self._policy, trace=notes.note) as agent:
+
+        def note(now: float, entry: Entry) -> None:
+            notes.note(now, entry)
+            if self._trace is not None:
+                self._trace(now, entry)
+
+        async with Agent(Role.CONTROLLING, policy=self._policy, trace=note) as agent:
 
             def findings(*, is_done: bool) -> Findings:
                 seconds = round(time.monotonic() - began_at, 6)

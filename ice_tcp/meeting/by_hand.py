@@ -19,6 +19,7 @@ from typing import Any, Final
 from candidates.policy import Policy
 from ice_tcp.agent import Agent
 from ice_tcp.core.events import Role
+from ice_tcp.core.trace import TraceSink
 from ice_tcp.meeting.meeting import Meeting
 from ice_tcp.meeting.sealed import MeetingError
 from ice_tcp.quic import Certificate, connect_quic
@@ -38,7 +39,12 @@ class LineError(MeetingError, ValueError):
 
 @asynccontextmanager
 async def meet_by_hand(
-    tell: Callable[[str], None], ask: Callable[[], Awaitable[str]], *, listens: bool, policy: Policy | None = None
+    tell: Callable[[str], None],
+    ask: Callable[[], Awaitable[str]],
+    *,
+    listens: bool,
+    policy: Policy | None = None,
+    trace: TraceSink | None = None,
 ) -> AsyncIterator[Meeting]:
     """Give ``tell`` our line, and take the other side's from ``ask``; who ``listens`` tells first, the other asks.
 
@@ -47,7 +53,7 @@ async def meet_by_hand(
     policy = _patient(policy or Policy.default())
     async with AsyncExitStack() as stack:
         role = Role.CONTROLLED if listens else Role.CONTROLLING
-        agent = await stack.enter_async_context(Agent(role, policy=policy))
+        agent = await stack.enter_async_context(Agent(role, policy=policy, trace=trace))
         certificate = Certificate.generate()
         theirs = None if listens else unpack_line(await ask())
         await agent.gather()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from enum import IntEnum
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -27,6 +27,7 @@ from ice_tcp.meeting.sealed import WrongCodeError
 from ice_tcp.policy_option import EXISTING_FILE, policy_for_command, policy_option
 from ice_tcp.quic import SessionClosedError
 from ice_tcp.rendezvous import RendezvousError
+from ice_tcp.tracefile.option import Tracing, trace_option
 from ice_tcp.transfer import Progress, Transferred, offer_file, take_file
 
 T = TypeVar("T")
@@ -104,12 +105,15 @@ def _each(parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter
     help="Let the other side reach this instead (its `ice-tcp forward`); repeat for more.",
 )
 @_POLICY
-def listen_command(where: str, secret: str | None, allowed: Sequence[Address], policy_file: Path | None) -> None:
+@trace_option
+def listen_command(
+    where: str, secret: str | None, allowed: Sequence[Address], policy_file: Path | None, tracing: Tracing
+) -> None:
     """Print a code, wait for who connects with it, and join standard input and output to theirs.
 
     Everything is encrypted from here to there. Exit status: 3 if the rendezvous cannot be used, 4 after a wrong code.
     """
-    awaiting = _awaiting(where, secret, policy_file)
+    awaiting = _awaiting(where, secret, policy_file, tracing)
 
     async def serve() -> None:
         async with awaiting as meeting:
@@ -124,12 +128,13 @@ def listen_command(where: str, secret: str | None, allowed: Sequence[Address], p
 @click.argument("code", required=False)
 @_where
 @_POLICY
-def connect_command(code: str | None, where: str, policy_file: Path | None) -> None:
+@trace_option
+def connect_command(code: str | None, where: str, policy_file: Path | None, tracing: Tracing) -> None:
     """Join standard input and output to those of who listens under CODE.
 
     Everything is encrypted from here to there. Exit status: 3 if the rendezvous cannot be used, 4 for a wrong code.
     """
-    reaching = _reaching(where, code, policy_file)
+    reaching = _reaching(where, code, policy_file, tracing)
     _run(lambda: _join(reaching))
 
 
@@ -146,13 +151,16 @@ def connect_command(code: str | None, where: str, policy_file: Path | None) -> N
 )
 @_where
 @_POLICY
-def forward_command(code: str | None, forwards: Sequence[Forward], where: str, policy_file: Path | None) -> None:
+@trace_option
+def forward_command(
+    code: str | None, forwards: Sequence[Forward], where: str, policy_file: Path | None, tracing: Tracing
+) -> None:
     """Let local TCP ports lead to what the other side reaches, which runs `ice-tcp listen --forward HOST:PORT`.
 
     Until one side ends it. Everything is encrypted from here to there. Exit status: 3 if the rendezvous cannot be used,
     4 for a wrong code.
     """
-    reaching = _reaching(where, code, policy_file)
+    reaching = _reaching(where, code, policy_file, tracing)
 
     async def carry() -> None:
         async with reaching as meeting:
@@ -168,13 +176,14 @@ def forward_command(code: str | None, forwards: Sequence[Forward], where: str, p
 @_where
 @_SECRET
 @_POLICY
-def send_command(file: Path, where: str, secret: str | None, policy_file: Path | None) -> None:
+@trace_option
+def send_command(file: Path, where: str, secret: str | None, policy_file: Path | None, tracing: Tracing) -> None:
     """Print a code, and send FILE to who runs `ice-tcp receive` with it.
 
     The file is encrypted from here to there, and compared at the end. Exit status: 1 if it did not arrive, 3 if the
     rendezvous cannot be used, 4 after a wrong code.
     """
-    awaiting = _awaiting(where, secret, policy_file)
+    awaiting = _awaiting(where, secret, policy_file, tracing)
 
     async def send() -> None:
         async with awaiting as meeting, streaming(meeting, FILE) as (reader, writer):
@@ -191,14 +200,15 @@ def send_command(file: Path, where: str, secret: str | None, policy_file: Path |
 @click.option("--into", type=_DIRECTORY, default=".", show_default=True, metavar="DIRECTORY", help="Where to put it.")
 @_where
 @_POLICY
-def receive_command(code: str | None, into: Path, where: str, policy_file: Path | None) -> None:
+@trace_option
+def receive_command(code: str | None, into: Path, where: str, policy_file: Path | None, tracing: Tracing) -> None:
     """Receive the file that `ice-tcp send` offers under CODE.
 
     What was cut off is kept as NAME.part: send and receive once more, into the same directory, and only the rest is
     sent. A file that is there is not overwritten. Exit status: 1 if it did not arrive, 3 if the rendezvous cannot be
     used, 4 for a wrong code.
     """
-    reaching = _reaching(where, code, policy_file)
+    reaching = _reaching(where, code, policy_file, tracing)
 
     async def receive() -> None:
         async with reaching as meeting, streaming(meeting, FILE) as (reader, writer):
@@ -210,22 +220,29 @@ def receive_command(code: str | None, into: Path, where: str, policy_file: Path 
     _run(receive)
 
 
-def _awaiting(where: str, secret: str | None, policy_file: Path | None) -> Finding:
+def _awaiting(where: str, secret: str | None, policy_file: Path | None, tracing: Tracing) -> Finding:
     """The meeting of the side that is there first."""
     policy = _policy(policy_file)
     if where == _STDIO:
-        return meet_by_hand(_tell_line, read_line, listens=True, policy=policy)
-    return await_peer(_tell_code, rendezvous=where, secret=secret, policy=policy)
+        return _traced(tracing, partial(meet_by_hand, _tell_line, read_line, listens=True, policy=policy))
+    return _traced(tracing, partial(await_peer, _tell_code, rendezvous=where, secret=secret, policy=policy))
 
 
-def _reaching(where: str, code: str | None, policy_file: Path | None) -> Finding:
+def _reaching(where: str, code: str | None, policy_file: Path | None, tracing: Tracing) -> Finding:
     """The meeting of the side that comes to it."""
     policy = _policy(policy_file)
     if where == _STDIO:
-        return meet_by_hand(_tell_line, _ask_line, listens=False, policy=policy)
+        return _traced(tracing, partial(meet_by_hand, _tell_line, _ask_line, listens=False, policy=policy))
     if code is None:
         raise click.UsageError("Missing argument 'CODE'")
-    return reach_peer(code, rendezvous=where, policy=policy)
+    return _traced(tracing, partial(reach_peer, code, rendezvous=where, policy=policy))
+
+
+@asynccontextmanager
+async def _traced(tracing: Tracing, find: Callable[..., Finding]) -> AsyncIterator[Meeting]:
+    with tracing.open() as trace:
+        async with find(trace=trace) as meeting:
+            yield meeting
 
 
 async def _join(finding: Finding) -> None:

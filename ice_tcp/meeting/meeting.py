@@ -169,6 +169,7 @@ async def await_peer(
     secret: str | None = None,
     policy: Policy | None = None,
     tls: ssl.SSLContext | None = None,
+    trace: TraceSink | None = None,
 ) -> AsyncIterator[Meeting]:
     """The meeting with one peer that knows the code, which ``tell_code`` is given.
 
@@ -181,13 +182,18 @@ async def await_peer(
         code = Code(line.mailbox, secret)
         tell_code(str(code))
         await line.met()
-        async with meet(line, code, listens=True, policy=policy) as meeting:
+        async with meet(line, code, listens=True, policy=policy, trace=trace) as meeting:
             yield meeting
 
 
 @asynccontextmanager
 async def reach_peer(
-    code: str, *, rendezvous: str, policy: Policy | None = None, tls: ssl.SSLContext | None = None
+    code: str,
+    *,
+    rendezvous: str,
+    policy: Policy | None = None,
+    tls: ssl.SSLContext | None = None,
+    trace: TraceSink | None = None,
 ) -> AsyncIterator[Meeting]:
     """The meeting with the peer that listens under this code.
 
@@ -197,7 +203,7 @@ async def reach_peer(
     folder, mailbox = _folder(rendezvous), parsed.mailbox
     async with (
         join_line(rendezvous, mailbox, tls=tls) if folder is None else join_folder(folder, mailbox) as line,
-        meet(line, parsed, listens=False, policy=policy) as meeting,
+        meet(line, parsed, listens=False, policy=policy, trace=trace) as meeting,
     ):
         yield meeting
 

@@ -469,7 +469,8 @@ def test_use_candidate_in_the_first_check_nominates_when_the_triggered_check_suc
     selected = node.agent.selected_path()
     assert selected is not None
     assert selected.nominated
-    assert node.traced(RequestReceived) == [RequestReceived(peer.udp_path(), None, True)]
+    (received,) = node.traced(RequestReceived)
+    assert (received.path, received.code, received.use_candidate) == (peer.udp_path(), None, True)
 
 
 def test_use_candidate_of_a_controlled_peer_is_ignored() -> None:
