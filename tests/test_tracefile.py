@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ice_tcp import Role, TraceError, TraceFile, read_trace
-from ice_tcp.core.events import Event, Restarted
+from ice_tcp.core.events import Restarted
 from ice_tcp.core.trace import Entry
 from ice_tcp.tracefile.format import WITHHELD
 from ice_tcp.tracefile.writer import Clock
@@ -19,8 +19,7 @@ ZERO = Clock(1_000_000.0, 0.0)
 
 
 def entries(node: Node) -> list[tuple[float, Entry]]:
-    events: list[Event] = list(node.events)
-    return [*node.trace, *((node.trace[-1][0], event) for event in events)]
+    return [*node.trace, *node.events]
 
 
 def sessions() -> list[Node]:
