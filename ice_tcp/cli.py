@@ -36,6 +36,7 @@ from ice_tcp.net.interfaces import host_addresses
 from ice_tcp.policy_file import read_policy
 from ice_tcp.policy_option import EXISTING_FILE, policy_for_command, unreadable
 from ice_tcp.punching.command import command as punch_command
+from ice_tcp.report.command import command as report_command
 from ice_tcp.server import Leg
 from ice_tcp.server.command import command as server_command
 from ice_tcp.tracefile.option import Tracing, trace_option
@@ -437,6 +438,7 @@ class _Unseen:
 main.add_command(conformance_command)
 main.add_command(server_command)
 main.add_command(punch_command, "punch")
+main.add_command(report_command)
 
 
 if __name__ == "__main__":

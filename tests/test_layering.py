@@ -62,7 +62,14 @@ LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
         "ice_tcp.tracefile",
         "candidates",
     ),
-    "ice_tcp.report": ("ice_tcp.core.trace", "ice_tcp.core.verdicts", "candidates"),
+    "ice_tcp.report": (
+        *NEWS,
+        "ice_tcp.core.exchanges",
+        "ice_tcp.stun",
+        "ice_tcp.tracefile",
+        "ice_tcp.gather",
+        "candidates",
+    ),
     "ice_tcp.gather": (*FACADE, *NEWS, "candidates"),
     "ice_tcp.demo": (
         *FACADE,

@@ -275,7 +275,7 @@ class Generation:
         self.checklist.rerank(controlling=self._roles.controlling)
 
     def _ignore(self, candidate: Candidate, rule: str, now: float) -> None:
-        self._context.note(now, CandidateIgnored(candidate, rule))
+        self._context.note(now, CandidateIgnored(candidate, rule, remote=True))
 
 
 def peer_reflexive(base: Base, source: TransportAddress, foundation: str, priority: int) -> Candidate:

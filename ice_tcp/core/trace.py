@@ -56,10 +56,11 @@ class MessageDropped:
 
 @dataclass(frozen=True, slots=True)
 class CandidateIgnored:
-    """A candidate, ours or the peer's, is not used; ``rule`` is the policy's key or the RFC's rule."""
+    """A candidate, ours or the peer's (``remote``), is not used; ``rule`` is the policy's key or the RFC's rule."""
 
     candidate: Candidate
     rule: str
+    remote: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Write one with `TraceFile`, an agent's sink; `read_trace` reads it.
 
 from ice_tcp.tracefile.format import MAX_LINE_BYTES, VERSION, Header, TraceEnded, TraceError
 from ice_tcp.tracefile.reader import Trace, read_trace
-from ice_tcp.tracefile.redaction import Redactor
+from ice_tcp.tracefile.redaction import Redactor, redacted
 from ice_tcp.tracefile.writer import Clock, TraceFile
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "TraceError",
     "TraceFile",
     "read_trace",
+    "redacted",
 ]

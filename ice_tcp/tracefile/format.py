@@ -181,10 +181,6 @@ def _decode_fields(kind: type[Any], plain: Mapping[str, Plain]) -> Any:
     return kind(**given)
 
 
-def _has_fields(kind: Any, plain: Mapping[str, Plain]) -> bool:
-    return {each.name for each in fields(kind)} >= plain.keys()
-
-
 _HINTS: Final[dict[Any, dict[str, Any]]] = {}
 
 

@@ -23,6 +23,7 @@ from ice_tcp.core.trace import (
     MessageDropped,
     SessionBegan,
 )
+from ice_tcp.tracefile.reader import Trace
 
 T = TypeVar("T")
 
@@ -144,6 +145,13 @@ class Redactor:
         count = self._counts.get((version, kind), 0) + 1
         self._counts[version, kind] = count
         return count
+
+
+def redacted(trace: Trace) -> Trace:
+    """A trace as it would have been written with ``redact``."""
+    redactor = Redactor()
+    entries = tuple((at, redactor.entry(entry)) for at, entry in trace.entries)
+    return replace(trace, header=replace(trace.header, redacted=True), entries=entries)
 
 
 @lru_cache(maxsize=4096)

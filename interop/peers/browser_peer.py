@@ -81,6 +81,18 @@ class Chromium:
     def run(self, script: str, *arguments: Any) -> Any:
         return self._driver.execute_script(script, *arguments)
 
+    def show_as(self, width: int, height: int, *, dark: bool = False) -> None:
+        """Be a window of so many CSS pixels, on a device with this taste."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self._driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        taste = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": taste})
+
+    def complaints(self) -> list[str]:
+        """What stands in the console."""
+        entries: list[dict[str, Any]] = self._driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [str(each["message"]) for each in entries]
+
     def screenshot(self, file: str) -> None:
         """Write what the page looks like, a PNG."""
         self._driver.save_screenshot(file)
