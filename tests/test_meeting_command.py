@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from ice_tcp import Role, read_trace
 from ice_tcp.cli import main
+from ice_tcp.report import tell
 from tests.agents import LOOPBACK
 from tests.server_clients import make_certificate
 
@@ -78,6 +80,33 @@ def test_two_pipes_are_joined(policy_file: Path) -> None:
             assert (connecting.returncode, listening.returncode) == (0, 0)
 
     run(body())
+
+
+def test_both_ends_write_their_traces(policy_file: Path, tmp_path: Path) -> None:
+    traces = [tmp_path / "listen.jsonl", tmp_path / "connect.jsonl"]
+
+    async def body() -> None:
+        async with rendezvous() as url:
+            options = ("--policy", policy_file, "--rendezvous", url, "--trace")
+            listening = await start("listen", *options, traces[0])
+            code = await code_of(listening)
+            connecting = await start("connect", code, *options, traces[1], "--redact")
+            await asyncio.gather(connecting.communicate(b"question"), listening.communicate(b"answer"))
+            assert (connecting.returncode, listening.returncode) == (0, 0)
+
+    run(body())
+    read = [read_trace(each) for each in traces]
+    assert [trace.notes for trace in read] == [(), ()]
+    assert [trace.header.redacted for trace in read] == [False, True]
+    (side, other), _ = tell(read)
+    assert side.completed_at is not None
+    assert other.completed_at is not None
+    assert {side.role, other.role} == set(Role)
+
+
+def test_every_command_that_runs_a_session_can_be_traced() -> None:
+    for name in ("connect", "demo", "forward", "gather", "listen", "receive", "send"):
+        assert "--trace F" in CliRunner().invoke(main, [name, "--help"]).output, name
 
 
 def test_a_file_goes_through_and_is_the_same(policy_file: Path, tmp_path: Path) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ice_tcp import Role, TraceError, TraceFile, read_trace
-from ice_tcp.core.events import Restarted
-from ice_tcp.core.trace import Entry
-from ice_tcp.tracefile.format import WITHHELD
+from candidates.candidate import Candidate, CandidateType, IPAddress, Transport, TransportAddress
+from ice_tcp import Agent, Role, TraceError, TraceFile, read_trace
+from ice_tcp.core.events import AgentState, GatheringDone, LocalCandidateFound, Restarted, StateChanged
+from ice_tcp.core.trace import Entry, LocalCandidateKept, RemoteCandidateKept, SessionBegan
+from ice_tcp.tracefile import Redactor, Trace, TraceEnded
+from ice_tcp.tracefile.format import WITHHELD, Ending
+from ice_tcp.tracefile.redaction import kind_of
 from ice_tcp.tracefile.writer import Clock
+from tests.agents import policy
 from tests.core.net import Node
 from tests.core.test_trace import busy_session, predicting_session, served_session, tcp_session
 
@@ -94,3 +101,117 @@ def test_redaction_leaves_no_address_of_the_session(tmp_path: Path) -> None:
     assert hosts
     assert not [host for host in hosts if f'"{host}' in text or f"[{host}]" in text]
     assert Role.CONTROLLING in text
+
+
+def kinds_of(trace: Trace) -> set[type[object]]:
+    return {type(entry) for _, entry in trace.entries}
+
+
+def test_at_its_limit_a_trace_ends_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "f.jsonl"
+    with TraceFile(path, limit=2000, zero=ZERO) as sink:
+        for at in range(1000):
+            sink(float(at), StateChanged(AgentState.CHECKING))
+    assert path.stat().st_size <= 2000
+    trace = read_trace(path)
+    assert trace.ended == TraceEnded(Ending.LIMIT, 2000)
+    assert len(trace.entries) > 10
+    assert ["limit of 2000 bytes" in note for note in trace.notes] == [True]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_is_logged_once_and_disturbs_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    sink = TraceFile("/dev/full", zero=ZERO)
+    for at in range(3):
+        sink(float(at), StateChanged(AgentState.CHECKING))
+    sink.close()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "the trace /dev/full ends here: No space left on device"
+    ]
+
+
+def test_it_closes_with_the_agent(tmp_path: Path) -> None:
+    path = tmp_path / "f.jsonl"
+
+    async def body() -> None:
+        async with Agent(Role.CONTROLLING, policy=policy(), trace=TraceFile(path)) as agent:
+            await agent.gather()
+
+    asyncio.run(body())
+    trace = read_trace(path)
+    assert trace.notes == ()
+    assert {SessionBegan, LocalCandidateKept, LocalCandidateFound, GatheringDone, StateChanged} <= kinds_of(trace)
+
+
+def test_kinds_that_only_a_newer_version_knows_are_left_out_and_counted(tmp_path: Path) -> None:
+    path = written(tmp_path / "f.jsonl", entries(tcp_session()))
+    lines = path.read_text("ascii").splitlines(keepends=True)
+    lines.insert(2, '{"at":1.0,"record":"TeleportTried","pair":7}\n')
+    lines[1] = lines[1].replace('{"at"', '{"colour":"blue","at"')
+    path.write_text("".join(lines), "ascii")
+    trace = read_trace(path)
+    assert trace.unknown == {"TeleportTried": 1}
+    assert "TeleportTried" in trace.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ('{"at":1.0,"record":"StateChanged","state":"asleep"}', "'asleep' is not a valid AgentState"),
+        ('{"at":1.0,"record":"StateChanged"}', "state is missing"),
+        ('{"at":"soon","record":"StateChanged","state":"new"}', "is not a number"),
+        ('{"at":1.0,"record":5}', "5 is not text"),
+        ("[]", "no JSON object"),
+        ("nonsense", "no JSON object"),
+    ],
+)
+def test_a_wrong_line_is_told_with_its_number(tmp_path: Path, line: str, text: str) -> None:
+    path = written(tmp_path / "f.jsonl", [])
+    header, *rest = path.read_text("ascii").splitlines()
+    path.write_text("\n".join([header, line, *rest]) + "\n", "ascii")
+    with pytest.raises(TraceError, match=r"f\.jsonl:2: ") as raised:
+        read_trace(path)
+    assert text in str(raised.value)
+
+
+def test_a_trace_of_a_newer_format_is_refused_with_both_versions(tmp_path: Path) -> None:
+    path = written(tmp_path / "f.jsonl", [])
+    path.write_text(path.read_text("ascii").replace('"version":1', '"version":7'), "ascii")
+    with pytest.raises(TraceError, match=r"version 7.*up to version 1"):
+        read_trace(path)
+
+
+def is_no_form_of_another(ip: IPAddress) -> bool:
+    return not ip.is_unspecified and getattr(ip, "ipv4_mapped", None) is None
+
+
+ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).filter(is_no_form_of_another)
+
+
+@given(st.lists(st.tuples(ADDRESSES, ADDRESSES, st.integers(1, 65535)), min_size=1, max_size=6))
+def test_a_pseudonym_keeps_family_kind_equality_and_port_and_nothing_else(
+    given_: list[tuple[IPAddress, IPAddress, int]],
+) -> None:
+    redactor = Redactor()
+    seen: dict[IPAddress, IPAddress] = {}
+    for address, related, port in given_:
+        candidate = Candidate(
+            foundation=f"{int(address)}"[:32],
+            component=1,
+            transport=Transport.UDP,
+            priority=1,
+            address=TransportAddress(str(address), port),
+            type=CandidateType.SRFLX,
+            related_address=TransportAddress(str(related), port),
+        )
+        entry = redactor.entry(RemoteCandidateKept(candidate))
+        assert entry.candidate.foundation in {f"f{number}" for number in range(1, 7)}
+        told = entry.candidate.related_address
+        assert told is not None
+        for before, after in ((address, entry.candidate.address), (related, told)):
+            assert after.port == port
+            assert after.ip is not None
+            assert kind_of(after.ip) == kind_of(before)
+            assert after.ip.version == before.version
+            assert seen.setdefault(before, after.ip) == after.ip
+    assert len(set(seen.values())) == len(seen)
