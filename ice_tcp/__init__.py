@@ -6,6 +6,7 @@ from candidates.candidate import Candidate, CandidateType, TcpType, Transport, T
 from candidates.parameters import IceParameters
 from candidates.policy import Policy, PolicyError, load_policy
 from ice_tcp.agent import Agent, AgentStats, CandidatePairStats, EventStream
+from ice_tcp.capsule import Capsule
 from ice_tcp.core.events import (
     AgentState,
     Event,
@@ -45,6 +46,7 @@ __all__ = [
     "Candidate",
     "CandidatePairStats",
     "CandidateType",
+    "Capsule",
     "ConnectError",
     "ConnectionClosed",
     "Event",

@@ -15,6 +15,7 @@ from weakref import WeakSet
 from candidates.candidate import Candidate, Transport
 from candidates.parameters import IceParameters
 from candidates.policy import Policy
+from ice_tcp.capsule import Capsule
 from ice_tcp.core.events import (
     AgentState,
     Event,
@@ -101,8 +102,9 @@ class Agent:
     everything else, the default policy if None. ``components`` is 1..256. ``trace`` is called with ``(now, entry)``
     for what the agent does and tells, and must not call the agent; a `TraceFile` writes it down. ``credentials`` are
     ufrag and pwd until the first restart, for signaling that has chosen them already; drawn at random if None. With
-    ``awaits_end`` no failure is told before the peer's end of candidates, however late it comes (RFC 8838 s8). Names
-    of servers are resolved, in the event loop's executor; names of candidates are not.
+    ``awaits_end`` no failure is told before the peer's end of candidates, however late it comes (RFC 8838 s8).
+    ``capsule``, made by ``Capsule.create``, records this agent for ``ice-tcp replay``, credentials included; close it
+    after the agent. Names of servers are resolved, in the event loop's executor; names of candidates are not.
 
     Methods raise ConnectionClosed after `close`, ValueError and RuntimeError for misuse.
     """
@@ -121,6 +123,7 @@ class Agent:
         trace: TraceSink | None = None,
         credentials: tuple[str, str] | None = None,
         awaits_end: bool = False,
+        capsule: Capsule | None = None,
     ) -> None:
         self._policy = policy or Policy.default()
         self._core, self._driver = open_session(
@@ -132,6 +135,7 @@ class Agent:
             on_event=self._happened,
             credentials=credentials,
             awaits_end=awaits_end,
+            capsule=capsule,
         )
         self._trace = trace
         self._components = self._driver.components

@@ -19,6 +19,8 @@ from rich.console import Console
 from candidates.candidate import Candidate, CandidateError, TcpType, Transport
 from candidates.policy import Policy, PolicyError, differences, effective_settings, policy_schema
 from candidates.sdp import parse_candidate
+from ice_tcp.capsule import Capsule
+from ice_tcp.capsule.command import capsule_option, replay_command
 from ice_tcp.demo.document import DocumentView
 from ice_tcp.demo.live import LiveView
 from ice_tcp.demo.plain import PlainView
@@ -134,6 +136,7 @@ def main() -> None:
     help="Reach the server by this; by default udp, or tcp where TCP is relayed. Over TLS its certificate is verified.",
 )
 @click.option("--policy", "policy_path", type=EXISTING_FILE, metavar="F", help="Both sides follow this policy file.")
+@capsule_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, and nothing else.")
 @trace_option
 def demo(
@@ -146,6 +149,7 @@ def demo(
     policy_path: Path | None,
     as_json: bool,
     tracing: Tracing,
+    capsule: Capsule | None,
 ) -> None:
     """Connect two processes on this machine and send a file from one to the other.
 
@@ -169,7 +173,7 @@ def demo(
     receiver_tracing.check()
     try:
         again = [*arguments.again(), *receiver_tracing.arguments()]
-        plan = Plan(arguments.choices(), _payload(path, size), again)
+        plan = Plan(arguments.choices(), _payload(path, size), again, capsule=capsule)
     except PlanError as error:
         raise click.UsageError(str(error)) from None
     try:
@@ -265,6 +269,7 @@ def _run(plan: Plan, view: View) -> Outcome:
 
 @main.command(short_help="Show this host's candidates, servers and NATs.")
 @click.option("--policy", "policy_path", type=EXISTING_FILE, metavar="F", help="Gather as this policy file says.")
+@capsule_option
 @click.option("--watch", is_flag=True, help="Gather again and again, and show what changes; Ctrl-C ends it.")
 @click.option(
     "--interval",
@@ -276,7 +281,9 @@ def _run(plan: Plan, view: View) -> Outcome:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document; with --watch one a line, at changes.")
 @trace_option
-def gather(policy_path: Path | None, watch: bool, interval: float, as_json: bool, tracing: Tracing) -> NoReturn:
+def gather(
+    policy_path: Path | None, watch: bool, interval: float, as_json: bool, tracing: Tracing, capsule: Capsule | None
+) -> NoReturn:
     """Gather candidates as an agent would, and tell what came of it.
 
     It shows each candidate with the rule that keeps it, and whether the peer is told of it; each address and candidate
@@ -286,11 +293,13 @@ def gather(policy_path: Path | None, watch: bool, interval: float, as_json: bool
     The exit status is 0 if there are candidates and every server gave what it was asked for, 1 if not, 2 for wrong
     arguments or a wrong policy, 130 if it was interrupted before it knew. With --watch the last gathering counts.
     """
+    if capsule is not None and watch:
+        raise click.UsageError("--capsule records one gathering; leave out --watch")
     if watch and tracing.path is not None:
         raise click.UsageError("--trace and --watch exclude each other: each gathering is a session of its own")
     policy = Policy.default() if policy_path is None else policy_for_command(policy_path)
     with tracing.open() as trace, _gather_view(as_json=as_json, watch=watch) as view:
-        survey = Survey(policy, view, trace)
+        survey = Survey(policy, view, trace, capsule)
         with suppress(KeyboardInterrupt):
             asyncio.run(survey.watch(interval) if watch else survey.once())
     if survey.latest is None:
@@ -439,6 +448,7 @@ main.add_command(conformance_command)
 main.add_command(server_command)
 main.add_command(punch_command, "punch")
 main.add_command(report_command)
+main.add_command(replay_command)
 
 
 if __name__ == "__main__":

@@ -35,8 +35,14 @@ LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "ice_tcp.datapath": ("ice_tcp.errors", "ice_tcp.stun", "ice_tcp.framing"),
     "ice_tcp.core": (*PROTOCOL, "candidates"),
     "ice_tcp.net": ("ice_tcp.errors", "ice_tcp.framing", "ice_tcp.datapath", "ice_tcp.core.commands", "candidates"),
-    "ice_tcp.driver": ("ice_tcp.errors", "ice_tcp.core", "ice_tcp.net", "ice_tcp.datapath", "candidates"),
-    **dict.fromkeys(FACADE, (*FACADE, *NEWS, "ice_tcp.errors", "ice_tcp.driver", "ice_tcp.net", "candidates")),
+    "ice_tcp.capsule": ("ice_tcp.core", "candidates"),
+    "ice_tcp.driver": (
+        *("ice_tcp.errors", "ice_tcp.core", "ice_tcp.capsule", "ice_tcp.net", "ice_tcp.datapath", "candidates"),
+    ),
+    **dict.fromkeys(
+        FACADE,
+        (*FACADE, *NEWS, *("ice_tcp.errors", "ice_tcp.capsule", "ice_tcp.driver", "ice_tcp.net", "candidates")),
+    ),
     "ice_tcp.punching": (*NEWS, "ice_tcp.errors", "ice_tcp.stun", "ice_tcp.driver", "ice_tcp.net", "candidates"),
     "ice_tcp.policy_file": ("candidates",),
     "ice_tcp.policy_option": ("ice_tcp.policy_file", "candidates"),
@@ -45,6 +51,7 @@ LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "ice_tcp": (
         *FACADE,
         *NEWS,
+        "ice_tcp.capsule",
         *("ice_tcp.errors", "ice_tcp.policy_file", "ice_tcp.tracefile", "ice_tcp.meeting", "candidates"),
     ),
     **dict.fromkeys(SERVICES, (*FACADE, *NEWS, "ice_tcp.errors", "ice_tcp.stun", "ice_tcp.net", "candidates")),
@@ -55,6 +62,7 @@ LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
         *FACADE,
         *NEWS,
         "ice_tcp.errors",
+        "ice_tcp.capsule",
         "ice_tcp.rendezvous",
         "ice_tcp.signaling",
         "ice_tcp.transfer",
@@ -70,12 +78,12 @@ LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
         "ice_tcp.gather",
         "candidates",
     ),
-    "ice_tcp.gather": (*FACADE, *NEWS, "candidates"),
+    "ice_tcp.gather": (*FACADE, *NEWS, "ice_tcp.capsule", "candidates"),
     "ice_tcp.demo": (
         *FACADE,
         *NEWS,
         *("ice_tcp", "ice_tcp.errors", "ice_tcp.net", "ice_tcp.signaling", "ice_tcp.transfer", "ice_tcp.gather"),
-        *("ice_tcp.server", "candidates"),
+        *("ice_tcp.server", "ice_tcp.capsule", "candidates"),
     ),
     "ice_tcp.cli": (
         *PROTOCOL,
@@ -84,6 +92,7 @@ LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
         "ice_tcp.compat",
         *(
             "ice_tcp",
+            "ice_tcp.capsule",
             "ice_tcp.demo",
             "ice_tcp.gather",
             "ice_tcp.core",

@@ -14,6 +14,7 @@ from candidates.candidate import CandidateType, TcpType, Transport
 from candidates.pairing import PAIRABLE
 from candidates.policy import Policy, policy_of
 from candidates.policy.sections import Addresses, Interfaces
+from ice_tcp.capsule import Capsule
 from ice_tcp.core.trace import TraceSink
 from ice_tcp.demo.server import HOSTS, Access
 from ice_tcp.server import Leg
@@ -105,13 +106,14 @@ class Policies:
 class Plan:
     """What is to be done. ``receiver_arguments`` give the other process the same choices.
 
-    ``trace`` is for what this side's agent does.
+    ``trace`` is for what this side's agent does, and so is ``capsule``.
     """
 
     choices: Choices
     payload: Payload
     receiver_arguments: Sequence[str] = ()
     trace: TraceSink | None = None
+    capsule: Capsule | None = None
 
 
 _NOWHERE: Final = Access(tuple(HOSTS.values()), 3478, "unknown", 5349)

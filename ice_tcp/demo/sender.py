@@ -83,7 +83,7 @@ async def _run(plan: Plan, view: View, outcome: Outcome) -> None:
         channel = await _meet(rendezvous, process)
         reported: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
         policy = demo_policies(plan.choices, access).sender
-        async with Agent(Role.CONTROLLING, policy=policy, trace=plan.trace) as agent:
+        async with Agent(Role.CONTROLLING, policy=policy, trace=plan.trace, capsule=plan.capsule) as agent:
             side = Side(agent, channel, outcome.sender, is_sender=True, on_note=_listener(reported))
             await side.supervise(_send(side, plan.payload, view, outcome, reported))
         await channel.close()

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, assert_never
 from candidates.candidate import TransportAddress
 from candidates.policy import Policy
 from candidates.policy.sections import Limits
+from ice_tcp.capsule import Capsule, RecordingAgent
 from ice_tcp.core.agent import Agent
 from ice_tcp.core.commands import (
     Admit,
@@ -77,9 +78,11 @@ def open_session(
     on_event: Callable[[Event], None],
     credentials: tuple[str, str] | None = None,
     awaits_end: bool = False,
+    capsule: Capsule | None = None,
 ) -> tuple[Agent, Driver]:
     """A core and its driver on the running event loop. Raises RuntimeError if there is no loop."""
-    core = Agent(
+    make = Agent if capsule is None else partial(RecordingAgent, capsule=capsule)
+    core = make(
         role,
         policy,
         rng=rng,

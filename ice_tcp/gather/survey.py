@@ -8,6 +8,7 @@ from typing import Protocol
 
 from candidates.policy import Policy
 from ice_tcp.agent import Agent
+from ice_tcp.capsule import Capsule
 from ice_tcp.core.events import Role
 from ice_tcp.core.trace import Entry, TraceSink
 from ice_tcp.gather.findings import Findings, Notes
@@ -24,12 +25,18 @@ class View(Protocol):
 
 
 class Survey:
-    """Gathers, and traces to ``trace``, too; `latest` is what the last gathering found that is over."""
+    """Gathers, and traces to ``trace``, too; `latest` is what the last gathering found that is over.
 
-    def __init__(self, policy: Policy, view: View, trace: TraceSink | None = None) -> None:
+    A ``capsule`` records one gathering.
+    """
+
+    def __init__(
+        self, policy: Policy, view: View, trace: TraceSink | None = None, capsule: Capsule | None = None
+    ) -> None:
         self._policy = policy
         self._view = view
         self._trace = trace
+        self._capsule = capsule
         self.latest: Findings | None = None
 
     async def watch(self, interval: float) -> None:
@@ -51,7 +58,7 @@ class Survey:
             if self._trace is not None:
                 self._trace(now, entry)
 
-        async with Agent(Role.CONTROLLING, policy=self._policy, trace=note) as agent:
+        async with Agent(Role.CONTROLLING, policy=self._policy, trace=note, capsule=self._capsule) as agent:
 
             def findings(*, is_done: bool) -> Findings:
                 seconds = round(time.monotonic() - began_at, 6)

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from candidates.policy import Policy
 from ice_tcp.agent import Agent
+from ice_tcp.capsule import Capsule
 from ice_tcp.core.events import Role
 from ice_tcp.core.trace import TraceSink
 from ice_tcp.meeting.meeting import Meeting
@@ -45,6 +46,7 @@ async def meet_by_hand(
     listens: bool,
     policy: Policy | None = None,
     trace: TraceSink | None = None,
+    capsule: Capsule | None = None,
 ) -> AsyncIterator[Meeting]:
     """Give ``tell`` our line, and take the other side's from ``ask``; who ``listens`` tells first, the other asks.
 
@@ -53,7 +55,7 @@ async def meet_by_hand(
     policy = _patient(policy or Policy.default())
     async with AsyncExitStack() as stack:
         role = Role.CONTROLLED if listens else Role.CONTROLLING
-        agent = await stack.enter_async_context(Agent(role, policy=policy, trace=trace))
+        agent = await stack.enter_async_context(Agent(role, policy=policy, trace=trace, capsule=capsule))
         certificate = Certificate.generate()
         theirs = None if listens else unpack_line(await ask())
         await agent.gather()

@@ -17,6 +17,8 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingCo
 from rich.progress import Progress as Bar
 
 from candidates.policy import Policy
+from ice_tcp.capsule import Capsule
+from ice_tcp.capsule.command import capsule_option
 from ice_tcp.errors import IceError
 from ice_tcp.meeting.by_hand import meet_by_hand, read_line
 from ice_tcp.meeting.code import CodeError
@@ -105,15 +107,21 @@ def _each(parse: Callable[[str], T]) -> Callable[[click.Context, click.Parameter
     help="Let the other side reach this instead (its `ice-tcp forward`); repeat for more.",
 )
 @_POLICY
+@capsule_option
 @trace_option
 def listen_command(
-    where: str, secret: str | None, allowed: Sequence[Address], policy_file: Path | None, tracing: Tracing
+    where: str,
+    secret: str | None,
+    allowed: Sequence[Address],
+    policy_file: Path | None,
+    tracing: Tracing,
+    capsule: Capsule | None,
 ) -> None:
     """Print a code, wait for who connects with it, and join standard input and output to theirs.
 
     Everything is encrypted from here to there. Exit status: 3 if the rendezvous cannot be used, 4 after a wrong code.
     """
-    awaiting = _awaiting(where, secret, policy_file, tracing)
+    awaiting = _awaiting(where, secret, policy_file, tracing, capsule)
 
     async def serve() -> None:
         async with awaiting as meeting:
@@ -128,13 +136,16 @@ def listen_command(
 @click.argument("code", required=False)
 @_where
 @_POLICY
+@capsule_option
 @trace_option
-def connect_command(code: str | None, where: str, policy_file: Path | None, tracing: Tracing) -> None:
+def connect_command(
+    code: str | None, where: str, policy_file: Path | None, tracing: Tracing, capsule: Capsule | None
+) -> None:
     """Join standard input and output to those of who listens under CODE.
 
     Everything is encrypted from here to there. Exit status: 3 if the rendezvous cannot be used, 4 for a wrong code.
     """
-    reaching = _reaching(where, code, policy_file, tracing)
+    reaching = _reaching(where, code, policy_file, tracing, capsule)
     _run(lambda: _join(reaching))
 
 
@@ -151,16 +162,22 @@ def connect_command(code: str | None, where: str, policy_file: Path | None, trac
 )
 @_where
 @_POLICY
+@capsule_option
 @trace_option
 def forward_command(
-    code: str | None, forwards: Sequence[Forward], where: str, policy_file: Path | None, tracing: Tracing
+    code: str | None,
+    forwards: Sequence[Forward],
+    where: str,
+    policy_file: Path | None,
+    tracing: Tracing,
+    capsule: Capsule | None,
 ) -> None:
     """Let local TCP ports lead to what the other side reaches, which runs `ice-tcp listen --forward HOST:PORT`.
 
     Until one side ends it. Everything is encrypted from here to there. Exit status: 3 if the rendezvous cannot be used,
     4 for a wrong code.
     """
-    reaching = _reaching(where, code, policy_file, tracing)
+    reaching = _reaching(where, code, policy_file, tracing, capsule)
 
     async def carry() -> None:
         async with reaching as meeting:
@@ -176,14 +193,17 @@ def forward_command(
 @_where
 @_SECRET
 @_POLICY
+@capsule_option
 @trace_option
-def send_command(file: Path, where: str, secret: str | None, policy_file: Path | None, tracing: Tracing) -> None:
+def send_command(
+    file: Path, where: str, secret: str | None, policy_file: Path | None, tracing: Tracing, capsule: Capsule | None
+) -> None:
     """Print a code, and send FILE to who runs `ice-tcp receive` with it.
 
     The file is encrypted from here to there, and compared at the end. Exit status: 1 if it did not arrive, 3 if the
     rendezvous cannot be used, 4 after a wrong code.
     """
-    awaiting = _awaiting(where, secret, policy_file, tracing)
+    awaiting = _awaiting(where, secret, policy_file, tracing, capsule)
 
     async def send() -> None:
         async with awaiting as meeting, streaming(meeting, FILE) as (reader, writer):
@@ -200,15 +220,18 @@ def send_command(file: Path, where: str, secret: str | None, policy_file: Path |
 @click.option("--into", type=_DIRECTORY, default=".", show_default=True, metavar="DIRECTORY", help="Where to put it.")
 @_where
 @_POLICY
+@capsule_option
 @trace_option
-def receive_command(code: str | None, into: Path, where: str, policy_file: Path | None, tracing: Tracing) -> None:
+def receive_command(
+    code: str | None, into: Path, where: str, policy_file: Path | None, tracing: Tracing, capsule: Capsule | None
+) -> None:
     """Receive the file that `ice-tcp send` offers under CODE.
 
     What was cut off is kept as NAME.part: send and receive once more, into the same directory, and only the rest is
     sent. A file that is there is not overwritten. Exit status: 1 if it did not arrive, 3 if the rendezvous cannot be
     used, 4 for a wrong code.
     """
-    reaching = _reaching(where, code, policy_file, tracing)
+    reaching = _reaching(where, code, policy_file, tracing, capsule)
 
     async def receive() -> None:
         async with reaching as meeting, streaming(meeting, FILE) as (reader, writer):
@@ -220,22 +243,32 @@ def receive_command(code: str | None, into: Path, where: str, policy_file: Path 
     _run(receive)
 
 
-def _awaiting(where: str, secret: str | None, policy_file: Path | None, tracing: Tracing) -> Finding:
+def _awaiting(
+    where: str, secret: str | None, policy_file: Path | None, tracing: Tracing, capsule: Capsule | None
+) -> Finding:
     """The meeting of the side that is there first."""
     policy = _policy(policy_file)
     if where == _STDIO:
-        return _traced(tracing, partial(meet_by_hand, _tell_line, read_line, listens=True, policy=policy))
-    return _traced(tracing, partial(await_peer, _tell_code, rendezvous=where, secret=secret, policy=policy))
+        return _traced(
+            tracing, partial(meet_by_hand, _tell_line, read_line, listens=True, policy=policy, capsule=capsule)
+        )
+    return _traced(
+        tracing, partial(await_peer, _tell_code, rendezvous=where, secret=secret, policy=policy, capsule=capsule)
+    )
 
 
-def _reaching(where: str, code: str | None, policy_file: Path | None, tracing: Tracing) -> Finding:
+def _reaching(
+    where: str, code: str | None, policy_file: Path | None, tracing: Tracing, capsule: Capsule | None
+) -> Finding:
     """The meeting of the side that comes to it."""
     policy = _policy(policy_file)
     if where == _STDIO:
-        return _traced(tracing, partial(meet_by_hand, _tell_line, _ask_line, listens=False, policy=policy))
+        return _traced(
+            tracing, partial(meet_by_hand, _tell_line, _ask_line, listens=False, policy=policy, capsule=capsule)
+        )
     if code is None:
         raise click.UsageError("Missing argument 'CODE'")
-    return _traced(tracing, partial(reach_peer, code, rendezvous=where, policy=policy))
+    return _traced(tracing, partial(reach_peer, code, rendezvous=where, policy=policy, capsule=capsule))
 
 
 @asynccontextmanager

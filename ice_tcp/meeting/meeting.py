@@ -12,6 +12,7 @@ from typing import Final, TypeAlias, TypeVar
 
 from candidates.policy import Policy
 from ice_tcp.agent import Agent, EventStream
+from ice_tcp.capsule import Capsule
 from ice_tcp.core.events import AgentState, Restarted, Role, SelectedPath, StateChanged
 from ice_tcp.core.trace import TraceSink
 from ice_tcp.meeting.code import Code, checked_secret, draw_secret
@@ -95,6 +96,7 @@ async def meet(
     listens: bool,
     policy: Policy | None = None,
     trace: TraceSink | None = None,
+    capsule: Capsule | None = None,
 ) -> AsyncIterator[Meeting]:
     """Come together with who is at the other end of the line and knows the code; exactly one side ``listens``.
 
@@ -105,7 +107,7 @@ async def meet(
             async with asyncio.timeout(MEETING_SECONDS):
                 channel = await SealedChannel.agree(line, code.secret, listens=listens, context=code.mailbox)
                 role = Role.CONTROLLED if listens else Role.CONTROLLING
-                agent = await stack.enter_async_context(Agent(role, policy=policy, trace=trace))
+                agent = await stack.enter_async_context(Agent(role, policy=policy, trace=trace, capsule=capsule))
                 session = await stack.enter_async_context(
                     await _connected(agent, channel, stack, is_client=not listens)
                 )
@@ -170,6 +172,7 @@ async def await_peer(
     policy: Policy | None = None,
     tls: ssl.SSLContext | None = None,
     trace: TraceSink | None = None,
+    capsule: Capsule | None = None,
 ) -> AsyncIterator[Meeting]:
     """The meeting with one peer that knows the code, which ``tell_code`` is given.
 
@@ -182,7 +185,7 @@ async def await_peer(
         code = Code(line.mailbox, secret)
         tell_code(str(code))
         await line.met()
-        async with meet(line, code, listens=True, policy=policy, trace=trace) as meeting:
+        async with meet(line, code, listens=True, policy=policy, trace=trace, capsule=capsule) as meeting:
             yield meeting
 
 
@@ -194,6 +197,7 @@ async def reach_peer(
     policy: Policy | None = None,
     tls: ssl.SSLContext | None = None,
     trace: TraceSink | None = None,
+    capsule: Capsule | None = None,
 ) -> AsyncIterator[Meeting]:
     """The meeting with the peer that listens under this code.
 
@@ -203,7 +207,7 @@ async def reach_peer(
     folder, mailbox = _folder(rendezvous), parsed.mailbox
     async with (
         join_line(rendezvous, mailbox, tls=tls) if folder is None else join_folder(folder, mailbox) as line,
-        meet(line, parsed, listens=False, policy=policy, trace=trace) as meeting,
+        meet(line, parsed, listens=False, policy=policy, trace=trace, capsule=capsule) as meeting,
     ):
         yield meeting
 
