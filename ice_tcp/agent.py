@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from types import TracebackType
 from typing import Self, TypeVar
 from weakref import WeakSet
@@ -23,6 +25,7 @@ from ice_tcp.core.events import (
     LocalCandidateFound,
     MappingBehaviour,
     PairState,
+    PathSelected,
     Restarted,
     Role,
     SelectedPath,
@@ -37,6 +40,8 @@ from ice_tcp.net.interfaces import host_addresses
 from ice_tcp.stream import STREAM_LIMIT, open_byte_stream
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 _BURST = 128
 """A sender that never has to wait gives the loop its turn after so many messages."""
@@ -76,15 +81,48 @@ _RANDOM = random.SystemRandom()
 """Credentials and transaction ids must be hard to guess (RFC 8445 s5.3, RFC 7675 s8)."""
 
 
+class Carrier(StrEnum):
+    """What carries data: datagrams, a connection, also one of a TCP relay (RFC 6062), or a UDP relay of ours."""
+
+    UDP = "udp"
+    TCP = "tcp"
+    RELAY = "relay"
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficStats:
+    """Application data of a whole session, sizes in bytes, on all its paths of a kind, those included that are gone."""
+
+    carrier: Carrier
+    packets_sent: int = 0
+    packets_received: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+    def __add__(self, other: TrafficStats | None) -> TrafficStats:
+        """Both together; nothing is added by None."""
+        if other is None:
+            return self
+        return TrafficStats(
+            self.carrier,
+            self.packets_sent + other.packets_sent,
+            self.packets_received + other.packets_received,
+            self.bytes_sent + other.bytes_sent,
+            self.bytes_received + other.bytes_received,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class AgentStats:
     """What an agent counted so far.
 
     ``packets_discarded`` are datagrams that came from unknown sources, or while the application did not read.
+    ``traffic`` is that of the session: it never decreases, and stays after `Agent.close`.
     """
 
     pairs: tuple[CandidatePairStats, ...]
     packets_discarded: int
+    traffic: tuple[TrafficStats, ...] = ()
 
 
 class Agent:
@@ -347,7 +385,17 @@ class Agent:
     def stats(self) -> AgentStats:
         """Counters of every pair in the check list and of what was discarded."""
         discarded = sum(map(self._driver.discarded, self._components))
-        return AgentStats(tuple(self._pair_stats()), discarded)
+        traffic = (
+            TrafficStats(
+                Carrier(carrier),
+                packets_sent=each.packets_sent,
+                packets_received=each.packets_received,
+                bytes_sent=each.bytes_sent,
+                bytes_received=each.bytes_received,
+            )
+            for carrier, each in self._driver.carried().items()
+        )
+        return AgentStats(tuple(self._pair_stats()), discarded, tuple(traffic))
 
     def _pair_stats(self) -> Iterable[CandidatePairStats]:
         for pair in self._core.pair_statistics():
@@ -423,7 +471,10 @@ class Agent:
                 self._gathering.end()
                 self._gathering = _Gathering()
             case StateChanged(state, verdict):
+                logger.info("the session is %s%s", state, "" if verdict is None else f": {verdict}. {verdict.remedy}")
                 self._state_changed(state, verdict)
+            case PathSelected(path):
+                logger.info("data goes %s %s > %s", path.local.transport, path.local.type, path.remote.type)
         if self._listeners:  # a weak set is slow to walk, even when it is empty
             for listener in self._listeners:
                 listener.put(event)

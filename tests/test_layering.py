@@ -24,7 +24,6 @@ SERVICES: Final = (
     "ice_tcp.transfer",
     "ice_tcp.diagnose",
     "ice_tcp.mdns",
-    "ice_tcp.metrics",
 )
 
 LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -46,7 +45,8 @@ LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
     "ice_tcp.punching": (*NEWS, "ice_tcp.errors", "ice_tcp.stun", "ice_tcp.driver", "ice_tcp.net", "candidates"),
     "ice_tcp.policy_file": ("candidates",),
     "ice_tcp.policy_option": ("ice_tcp.policy_file", "candidates"),
-    "ice_tcp.operation": ("ice_tcp.policy_file", "ice_tcp.policy_option", "candidates"),
+    "ice_tcp.metrics": (*FACADE, *NEWS, "ice_tcp.stun", "ice_tcp.server", "ice_tcp.rendezvous"),
+    "ice_tcp.operation": ("ice_tcp.metrics", "ice_tcp.policy_file", "ice_tcp.policy_option", "candidates"),
     "ice_tcp.tracefile": (*NEWS, "ice_tcp.core.exchanges", "candidates"),
     "ice_tcp": (
         *FACADE,

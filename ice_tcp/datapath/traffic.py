@@ -29,6 +29,13 @@ class Traffic:
     packets_received: int = 0
     bytes_received: int = 0
 
+    def add(self, other: Traffic) -> None:
+        """Count what another path counted, too."""
+        self.packets_sent += other.packets_sent
+        self.bytes_sent += other.bytes_sent
+        self.packets_received += other.packets_received
+        self.bytes_received += other.bytes_received
+
 
 class EarlyData:
     """Data of sources that nobody authenticated yet: ``limit`` bytes and ``count`` datagrams of all together.

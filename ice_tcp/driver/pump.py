@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar, assert_never
+from typing import Any, Final, TypeVar, assert_never
 
 from candidates.candidate import TransportAddress
 from candidates.policy import Policy
@@ -64,6 +64,7 @@ from ice_tcp.net.streams import Connection, PeerConnection
 
 T = TypeVar("T")
 
+_CARRIERS: Final = {UdpPath: "udp", TcpPath: "tcp", RelayPath: "relay"}
 PACER = Pacer()
 """Shared by all agents of the process (RFC 8445 s14.2)."""
 
@@ -103,6 +104,7 @@ class Driver:
     """
 
     __slots__ = (
+        "_admitted",
         "_clock",
         "_closing",
         "_core",
@@ -147,6 +149,7 @@ class Driver:
         self._streams: dict[StreamId, StreamPort] = {}
         self._legs: dict[LegId, Leg] = {}
         self._queries = Queries(self, resolver or Resolver())
+        self._admitted: dict[Path, Traffic] = {}
         self._lingering: dict[Connection[Any], None] = {}
         self._something_gone: asyncio.Event | None = None
         self._inputs: list[tuple[Callable[..., object], tuple[Any, ...]]] = []  # seldom more than one
@@ -359,6 +362,12 @@ class Driver:
         return StreamPath(early_limit=self._limits.early_bytes, send_limit=self._limits.send_bytes)
 
     def _admit(self, path: Path) -> None:
+        self._let_in(path)
+        traffic = self.traffic(path)
+        if traffic is not None:
+            self._admitted[path] = traffic
+
+    def _let_in(self, path: Path) -> None:
         match path:
             case TcpPath(stream) if stream in self._streams:
                 self._streams[stream].admit()
@@ -458,6 +467,13 @@ class Driver:
             case RelayPath(leg, remote) if leg in self._legs:
                 return self._legs[leg].traffic(remote)
         return None
+
+    def carried(self) -> dict[str, Traffic]:
+        """The application data of all paths there were, by ``udp``, ``tcp`` or ``relay``."""
+        total: dict[str, Traffic] = {}
+        for path, traffic in self._admitted.items():
+            total.setdefault(_CARRIERS[type(path)], Traffic()).add(traffic)
+        return total
 
     def discarded(self, component: int) -> int:
         """Datagrams of a component that were dropped: from unknown sources, or too many for the application."""

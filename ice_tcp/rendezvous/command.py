@@ -12,6 +12,7 @@ import click
 
 from candidates.policy import Policy
 from ice_tcp.operation import Certificate, Following, catch_signals, log_to_stderr
+from ice_tcp.operation.metrics import Address, exposed, metrics_module, metrics_option
 from ice_tcp.policy_option import EXISTING_FILE, given_options, policy_option
 from ice_tcp.rendezvous.mailboxes import Mailboxes, MemoryMailboxes
 from ice_tcp.rendezvous.server import DEFAULT_PORT, Limits, RendezvousServer
@@ -34,9 +35,12 @@ _LIMITS = ("connections", "connections_per_host")
     default=Limits().connections_per_host,
     help="Of one address, at most.",
 )
+@metrics_option
 @click.option("--verbose", "-v", is_flag=True, help="Tell what is refused.")
 @click.pass_context
-def command(context: click.Context, /, *, policy_file: Path | None, verbose: bool, **_: object) -> None:
+def command(
+    context: click.Context, /, *, policy_file: Path | None, metrics: Address | None, verbose: bool, **_: object
+) -> None:
     """Run a rendezvous, where two peers meet under a code and tell each other how to connect.
 
     It sees who meets whom and when, but not what they say. GET /health answers 200 while it runs.
@@ -48,7 +52,7 @@ def command(context: click.Context, /, *, policy_file: Path | None, verbose: boo
     if settings.key is not None and settings.certificate is None:
         raise click.UsageError("--key needs --certificate")
     try:
-        asyncio.run(_run(settings, given, following))
+        asyncio.run(_run(settings, given, following, metrics))
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None
 
@@ -86,7 +90,7 @@ class _Settings:
         return [*changed, "certificate"] if (self.certificate is None) is not (new.certificate is None) else changed
 
 
-async def _run(settings: _Settings, given: Mapping[str, Any], following: Following) -> None:
+async def _run(settings: _Settings, given: Mapping[str, Any], following: Following, metrics: Address | None) -> None:
     """Until SIGINT or SIGTERM; follow the policy meanwhile."""
     stopped = catch_signals(following)
     following.note(settings.certificate, settings.key)
@@ -103,7 +107,8 @@ async def _run(settings: _Settings, given: Mapping[str, Any], following: Followi
         server.limits = new.limits
         return settings.fixed_changes(new)
 
-    async with server:
+    counted = metrics_module().RendezvousMetrics(server).registry if metrics is not None else None
+    async with server, exposed(counted, metrics):
         click.echo(f"{'ws' if tls is None else 'wss'}://{settings.host or 'localhost'}:{server.port}")
         await following.follow(apply, stopped)
 

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, Self
@@ -60,6 +60,17 @@ class Limits:
                 raise ValueError(f"{name} has to be more than 0")
 
 
+@dataclass(slots=True)
+class Counts:
+    """What a server did since it was made: clients by how they came in and why they were refused, texts, entries."""
+
+    entered: Counter[str] = field(default_factory=Counter)
+    refused: Counter[Refusal] = field(default_factory=Counter)
+    texts: int = 0
+    text_bytes: int = 0
+    entries: int = 0
+
+
 class RendezvousServer:
     """Use it with ``async with``; then `port` is known and clients are served. It closes ``mailboxes``, too."""
 
@@ -78,6 +89,7 @@ class RendezvousServer:
         self._mailboxes = mailboxes if mailboxes is not None else MemoryMailboxes()
         self.limits = limits or Limits()
         """May be set while it runs: those that are connected keep the rate that they came with."""
+        self.counts = Counts()
         self._keep_interval = keep_interval
         self._by_host: Counter[str] = Counter()
         self._server: Server | None = None
@@ -130,6 +142,8 @@ class RendezvousServer:
             with self._counted(host):
                 await self._talk(connection)
         except RendezvousError as error:
+            if error.reason is not None:
+                self.counts.refused[error.reason] += 1
             logger.info("refused: %s", error.reason)
             with suppress(ConnectionClosed):
                 await connection.send(encode("refused", reason=error.reason, text=str(error)))
@@ -148,6 +162,7 @@ class RendezvousServer:
         except TimeoutError:
             raise RendezvousError("nothing was said", Refusal.TOO_SLOW) from None
         ticket, had, after = await self._enter(hello)
+        self.counts.entered[hello["type"]] += 1
         await connection.send(encode("welcome", mailbox=ticket.mailbox, token=ticket.token, had=had))
         doing = [
             asyncio.ensure_future(each)
@@ -186,6 +201,8 @@ class RendezvousServer:
                 case "tell":
                     text = text_of(fields, "text", MAX_TEXT_BYTES)
                     await self._mailboxes.tell(ticket, number_of(fields, "number"), text)
+                    self.counts.texts += 1
+                    self.counts.text_bytes += len(text.encode("utf-8", "surrogatepass"))
                 case "leave":
                     await self._mailboxes.leave(ticket)
                     return
@@ -195,6 +212,7 @@ class RendezvousServer:
     async def _tell(self, connection: ServerConnection, ticket: Ticket, after: int) -> None:
         async for number, entry in self._mailboxes.follow(ticket, after):
             await connection.send(encode("entry", number=number, event=entry.event, text=entry.text))
+            self.counts.entries += 1
 
     async def _keep(self, ticket: Ticket) -> None:
         while True:

@@ -9,5 +9,16 @@ from ice_tcp.server.core.actions import Leg, Listener
 from ice_tcp.server.options import Limits, ServerOptions
 from ice_tcp.server.peers import PeerPolicy
 from ice_tcp.server.server import Server
+from ice_tcp.server.stats import Relayed, ServerStats
 
-__all__ = ["Leg", "Limits", "Listener", "PeerPolicy", "Server", "ServerOptions", "short_lived_password"]
+__all__ = [
+    "Leg",
+    "Limits",
+    "Listener",
+    "PeerPolicy",
+    "Relayed",
+    "Server",
+    "ServerOptions",
+    "ServerStats",
+    "short_lived_password",
+]

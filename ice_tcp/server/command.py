@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import cache
 from pathlib import Path
 
@@ -14,9 +15,10 @@ from candidates.policy import Policy
 from ice_tcp.net.interfaces import host_addresses
 from ice_tcp.net.sockets import NetworkError
 from ice_tcp.operation import Certificate, Following, catch_signals, log_to_stderr
+from ice_tcp.operation.metrics import exposed, metrics_module, metrics_option
 from ice_tcp.policy_option import EXISTING_FILE, given_options, policy_option
 from ice_tcp.server.core.actions import Address, Leg, Listener
-from ice_tcp.server.core.trace import Record
+from ice_tcp.server.core.trace import Record, TraceSink
 from ice_tcp.server.options import STUN_PORT, Limits, ServerOptions
 from ice_tcp.server.peers import IPNetwork
 from ice_tcp.server.policy import KEYS, options_of, overridden
@@ -117,9 +119,12 @@ def _mapping(value: str) -> tuple[str, str]:
 @click.option("--user-quota", type=int, default=Limits().allocations_per_user, help="Relayed addresses of one user.")
 @click.option("--total-quota", type=int, default=Limits().allocations, help="Relayed addresses of all.")
 @click.option("--max-lifetime", type=float, default=3600.0, help="Of an allocation, in seconds.")
+@metrics_option
 @click.option("--verbose", "-v", is_flag=True, help="Tell what happens.")
 @click.pass_context
-def command(context: click.Context, /, *, policy_file: Path | None, verbose: bool, **_: object) -> None:
+def command(
+    context: click.Context, /, *, policy_file: Path | None, metrics: Address | None, verbose: bool, **_: object
+) -> None:
     """Run a STUN and TURN server, for demos, tests and small set-ups.
 
     Without --user, --users or --secret, here or in the policy, it is a STUN server, and relays nothing.
@@ -131,10 +136,15 @@ def command(context: click.Context, /, *, policy_file: Path | None, verbose: boo
     try:
         options = arguments.options(policy)
         certificate = arguments.certificate(policy, following)
-        server = Server(
-            options, tls=certificate.context if certificate is not None else None, trace=_tell if verbose else None
-        )
-        asyncio.run(run_server(server, following, arguments.apply(server, certificate, following)))
+        counted = metrics_module().ServerMetrics() if metrics is not None else None
+        sinks = [*([_tell] if verbose else []), *([counted.record] if counted is not None else [])]
+        server = Server(options, tls=certificate.context if certificate is not None else None, trace=_all_of(sinks))
+        registry = None
+        if counted is not None:
+            counted.watch(server)
+            registry = counted.registry
+        apply = arguments.apply(server, certificate, following)
+        asyncio.run(run_server(server, following, apply, exposed(registry, metrics)))
     except (ValueError, OSError, NetworkError) as error:
         raise click.ClickException(str(error)) from error
 
@@ -144,7 +154,7 @@ class _Arguments:
 
     def __init__(self, context: click.Context) -> None:
         self._given = given_options(context)
-        for name in ("policy_file", "verbose"):
+        for name in ("policy_file", "metrics", "verbose"):
             self._given.pop(name, None)
         self._certificate: Path | None = self._given.pop("certificate", None)
         self._key: Path | None = self._given.pop("key", None)
@@ -196,10 +206,15 @@ class _Arguments:
         return Path(chain) if chain is not None else None, Path(key) if key is not None else self._key
 
 
-async def run_server(server: Server, following: Following, apply: Callable[[Policy], Sequence[str]]) -> None:
-    """Run until SIGINT or SIGTERM, and say where; follow the policy meanwhile."""
+async def run_server(
+    server: Server,
+    following: Following,
+    apply: Callable[[Policy], Sequence[str]],
+    beside: AbstractAsyncContextManager[object],
+) -> None:
+    """Run until SIGINT or SIGTERM, and say where; follow the policy meanwhile, and do what is ``beside`` it."""
     stopped = catch_signals(following)
-    async with server:
+    async with server, beside:
         for url in urls(server.listeners, relays=server.options.relays):
             click.echo(url)
         await following.follow(apply, stopped)
@@ -230,6 +245,16 @@ def _read_users(path: Path) -> Iterable[tuple[str, str]]:
             if not name or not colon or not password:
                 raise ValueError(f"{path}:{number}: not name:password")
             yield name, password
+
+
+def _all_of(sinks: Sequence[TraceSink]) -> TraceSink | None:
+    """One sink for all of them."""
+
+    def tell(now: float, record: Record) -> None:
+        for sink in sinks:
+            sink(now, record)
+
+    return tell if sinks else None
 
 
 def _tell(now: float, record: Record) -> None:

@@ -19,6 +19,7 @@ from ice_tcp.server.core.machine import ServerCore
 from ice_tcp.server.core.trace import TraceSink
 from ice_tcp.server.options import ServerOptions
 from ice_tcp.server.ports import bind_listeners
+from ice_tcp.server.stats import Relayed, ServerStats
 from ice_tcp.server.streams import ClientStream, PeerConnection, StreamSink
 from ice_tcp.server.udp import CAN_FORBID_FRAGMENTS, Route, Sink, UdpListener, UdpRelay, UdpSink
 
@@ -51,6 +52,8 @@ class Server:
         self._relays: dict[int, UdpRelay | _TcpRelay] = {}
         self._connections: dict[int, PeerConnection] = {}
         self._spliced: dict[int, int] = {}
+        self._relayed = {transport: Relayed() for transport in RelayTransport}
+        """By relays and connections that are closed."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._is_running = False
@@ -101,6 +104,19 @@ class Server:
             if listener.leg is leg and (":" in listener.address[0]) is (family == 6):
                 return listener.address
         raise LookupError(f"no {leg} listener for IPv{family}")
+
+    def stats(self) -> ServerStats:
+        """What it has now, and what it relayed since the start; once started."""
+        relayed = {}
+        for transport, over in self._relayed.items():
+            relayed[transport.value] = total = Relayed()
+            total.add(over)
+        for relay in self._relays.values():
+            if isinstance(relay, UdpRelay):
+                relayed[RelayTransport.UDP].add(relay.relayed)
+        for connection in self._connections.values():
+            relayed[RelayTransport.TCP].add(connection.relayed)
+        return ServerStats(self._core.allocation_count, len(self._streams), relayed)
 
     async def close(self) -> None:
         """Close all sockets, whatever waits."""
@@ -169,7 +185,7 @@ class Server:
             return
         connection = self._connections.pop(self._spliced.pop(stream, -1), None)
         if connection is not None:
-            connection.close()
+            self._close_connection(connection)
         if not self._is_closed:
             self._core.stream_closed(stream, self._loop.time())
             self.run()
@@ -225,7 +241,7 @@ class Server:
             case actions.OpenRelay(relay, transport, address):
                 self._open_relay(relay, transport, address)
             case actions.CloseRelay(relay):
-                self._relays.pop(relay).close()
+                self._close_relay(relay)
             case actions.OpenRoute(client, number, relay, peer):
                 self._open_route(client, number, self._udp_relay(relay), peer)
             case actions.CloseRoute(client, number, relay, peer):
@@ -236,13 +252,23 @@ class Server:
                 self._connect_peer(connection, relay, peer)
             case actions.ClosePeer(connection):
                 if connection in self._connections:
-                    self._connections.pop(connection).close()
+                    self._close_connection(self._connections.pop(connection))
             case actions.Splice(stream, connection):
                 if stream in self._streams:
                     self._spliced[stream] = connection
                     self._connections[connection].splice(self._streams[stream])
             case _:
                 assert_never(action)
+
+    def _close_relay(self, id_: int) -> None:
+        relay = self._relays.pop(id_)
+        if isinstance(relay, UdpRelay):
+            self._relayed[RelayTransport.UDP].add(relay.relayed)
+        relay.close()
+
+    def _close_connection(self, connection: PeerConnection) -> None:
+        self._relayed[RelayTransport.TCP].add(connection.relayed)
+        connection.close()
 
     def _close_stream(self, id_: int) -> None:
         if id_ in self._opening:
@@ -316,7 +342,7 @@ class Server:
         if why is None:
             self._core.peer_connected(id_, self._loop.time())
         else:
-            self._connections.pop(id_).close()
+            self._close_connection(self._connections.pop(id_))
             self._core.peer_failed(id_, why, self._loop.time())
         self.run()
 

@@ -10,6 +10,7 @@ from typing import Protocol, cast
 
 from ice_tcp.framing import FramingError, ServerStreamSplitter
 from ice_tcp.net.sockets import SocketAddress
+from ice_tcp.server.stats import Relayed
 from ice_tcp.server.udp import Route
 
 CLOSE_TIMEOUT = 5.0
@@ -33,6 +34,8 @@ class Pipe(asyncio.Protocol):
         self._other: Pipe | None = None
         self._ended = False  # the far end sent FIN
         self._abort: asyncio.TimerHandle | None = None
+        self.bytes_in = self.bytes_out = 0
+        """While it is spliced."""
         self.closed = loop.create_future()
 
     def join(self, other: Pipe) -> None:
@@ -48,10 +51,12 @@ class Pipe(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._other is not None:
+            self.bytes_in += len(data)
             self._other.write(data)
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
+            self.bytes_out += len(data)
             self._transport.write(data)
 
     def pause_writing(self) -> None:
@@ -247,6 +252,12 @@ class PeerConnection:
             done(error.strerror or str(error))
         else:
             done(None)
+
+    @property
+    def relayed(self) -> Relayed:
+        """What went through it so far."""
+        pipe = self._pipe
+        return Relayed() if pipe is None else Relayed(pipe.bytes_out, pipe.bytes_in)
 
     def splice(self, stream: ClientStream) -> None:
         """Carry every byte between the peer and the client, as soon as that is possible."""

@@ -17,6 +17,7 @@ from ice_tcp.datapath import Traffic
 from ice_tcp.net.datagrams import MAX_DATAGRAM_BYTES, DatagramSocket
 from ice_tcp.net.sockets import SocketAddress, scope_of
 from ice_tcp.server.core.actions import Address
+from ice_tcp.server.stats import Relayed
 
 LISTENER_SEND_BYTES = 4 * 1024 * 1024
 """What may wait in a listener for the kernel to take it, of all clients."""
@@ -168,10 +169,20 @@ class UdpRelay:
             self._discover_mtu(_PMTUDISC_DO)
             try:
                 self._socket.send(payload, remote)
+                self._traffic.packets_sent += 1
+                self._traffic.bytes_sent += len(payload)
             finally:
                 self._discover_mtu(_PMTUDISC_DONT)
 
+    @property
+    def relayed(self) -> Relayed:
+        """What went through it so far."""
+        traffic = self._traffic
+        return Relayed(traffic.bytes_sent, traffic.bytes_received, traffic.packets_sent, traffic.packets_received)
+
     def datagrams_received(self, datagrams: list[bytes], source: SocketAddress, *, at_once: bool) -> None:  # noqa: ARG002
+        self._traffic.packets_received += len(datagrams)
+        self._traffic.bytes_received += sum(map(len, datagrams))
         for data in datagrams:
             sink = self._sinks.get(source)
             if sink is not None:

@@ -95,6 +95,10 @@ class ServerCore:
         actions, self._context.actions = self._context.actions, []
         return actions
 
+    @property
+    def allocation_count(self) -> int:
+        return len(self._allocations)
+
     def next_timer(self) -> float | None:
         return self._context.deadlines.next_at()
 
