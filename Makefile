@@ -33,8 +33,10 @@ lint: $(READY)  ## Check style and format
 types: $(READY)  ## Check types, strictly
 	$(BIN)/mypy
 
-docs: $(READY)  ## Render the documents that are made from code: the policy reference
+docs: $(READY)  ## Build the documents, into build/docs; warnings are errors
 	$(BIN)/python -m interop.policy_reference > docs/policy.md
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs build/docs
+	@echo build/docs/index.html
 
 bench: $(READY)  ## Measure against aioice and a bare asyncio protocol; fails below the floors
 	$(BIN)/python -m interop.bench --json bench.json $(ARGS)
