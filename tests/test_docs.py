@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).parent.parent
-DOCUMENTS: Final = ("deviations.md", "peers.md", "rfc-coverage.md")
+DOCUMENTS: Final = ("deviations.md", "peers.md", "rfc-coverage.md", "security.md")
 STATUSES: Final = ("yes", "in part", "no", "-")
 
 SECTIONS: Final = {

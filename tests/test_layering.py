@@ -113,6 +113,7 @@ LAYERS: Final[Mapping[str, tuple[str, ...]]] = {
         *NEWS,
         *("ice_tcp", "ice_tcp.errors", "ice_tcp.stun", "ice_tcp.server", "ice_tcp.tracefile"),
         *("ice_tcp.report", "candidates"),
+        "ice_tcp.core.exchanges",
     ),
 }
 """For each room the others that it may import; every room may import itself. A row covers the modules below it,

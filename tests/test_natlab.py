@@ -18,7 +18,11 @@ import pytest
 from click.testing import CliRunner
 
 import interop.natlab.command as command_line
+from ice_tcp import TraceFile
+from ice_tcp.core.exchanges import ServerAnswered, ServerRequestSent
+from ice_tcp.core.trace import CheckAnswered, Entry
 from ice_tcp.stun import MessageClass, Method, encode
+from ice_tcp.tracefile import Clock
 from interop.__main__ import main
 from interop.natlab import matrix, times
 from interop.natlab.classify import TCP, UDP, Findings, mismatches
@@ -29,6 +33,7 @@ from interop.natlab.kinds import KINDS, Dependence, LabError, Option, Ports, Sit
 from interop.natlab.line import QUEUE_SECONDS, REORDER_SECONDS, Attachment, Fate, Line, Link, Logged
 from interop.natlab.packets import describe, ladder
 from interop.natlab.pcapng import pcapng
+from interop.natlab.reports import write_reports
 from interop.natlab.requirements import missing
 from interop.natlab.results import CellResult, SideResult
 from interop.natlab.rules import SOURCE_NAT, ruleset
@@ -530,6 +535,23 @@ def test_the_heat_map_leads_from_each_cell_to_its_packets(tmp_path: Path) -> Non
     assert "http" not in text  # it needs nothing else
 
 
+def test_the_heat_map_leads_to_the_report_of_a_cell_that_has_traces(tmp_path: Path) -> None:
+    directory = tmp_path / "traces" / "c0"
+    directory.mkdir(parents=True)
+    reports = [CellReport(found.scenario, (found,)) for found in (result(directory=directory), result())]
+    for name in ("left", "right"):
+        TraceFile(directory / f"{name}.jsonl", zero=Clock(1000.0, 4.0)).close()
+    write_reports(reports)
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    links = Links()
+    links.feed(page(reports, command="", at=at, beside=tmp_path))
+    assert links.targets - links.places == {"traces/c0/report.html"}
+    assert "No path was found" in (tmp_path / "traces/c0/report.html").read_text("utf-8")
+    alone = Links()
+    alone.feed(page(reports, command="", at=at))
+    assert alone.targets <= alone.places
+
+
 def test_results_are_json() -> None:
     fields = json.loads(json.dumps(result().as_json()))
     assert fields["ok"] is True
@@ -669,15 +691,18 @@ def test_every_row_has_its_cells_and_its_limits() -> None:
 
 def test_steps_are_read_from_the_trace_and_the_packets(tmp_path: Path) -> None:
     """The first of each kind counts; what was refused is asked again."""
-    trace = [
-        {"at": 9.0, "record": "ServerRequestSent", "method": 3},
-        {"at": 9.1, "record": "ServerAnswered", "method": 3, "code": 401},
-        {"at": 9.1, "record": "ServerRequestSent", "method": 3},
-        {"at": 9.2, "record": "ServerAnswered", "method": 3, "code": None},
-        {"at": 10.2, "record": "CheckAnswered", "rtt": 0.2, "code": None},
+    server, id_ = "turn:192.0.2.1", b"0" * 12
+    entries: list[tuple[float, Entry]] = [
+        (9.0, ServerRequestSent(server, 3, id_)),
+        (9.1, ServerAnswered(server, 3, id_, 401, 0.1)),
+        (9.1, ServerRequestSent(server, 3, id_)),
+        (9.2, ServerAnswered(server, 3, id_, None, 0.1)),
+        (10.2, CheckAnswered(1, id_, None, 0.2)),
     ]
     for name in ("left", "right"):
-        tmp_path.joinpath(f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in trace))
+        with TraceFile(tmp_path / f"{name}.jsonl", zero=Clock(1000.0, 4.0)) as trace:
+            for each in entries:
+                trace(*each)
     tmp_path.joinpath(LADDER_FILE).write_text(
         "".join(f"  -1200.0 -1150.0 {name} > server 192.0.2.1:1 > 192.0.2.2:2 TCP SYN\n" for name in ("left", "right"))
     )

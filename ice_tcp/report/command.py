@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -60,7 +59,6 @@ def _read(path: Path, *, redact: bool) -> Trace:
         trace = read_trace(path)
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror or error}") from None
-    trace = replace(trace, name=path.name)  # a page that is shared tells no folders
     return redacted(trace) if redact and not trace.header.redacted else trace
 
 

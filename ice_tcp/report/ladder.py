@@ -37,8 +37,8 @@ _ROW: Final = 20
 _PAUSE: Final = 0.2
 """Seconds without anything that show as a gap."""
 _TOP: Final = 44
-_WIDTH: Final = 920
-_PLACES: Final = {2: (0.34, 0.68), 3: (0.24, 0.5, 0.8)}
+_WIDTH: Final = 960
+_PLACES: Final = {2: (0.34, 0.66), 3: (0.34, 0.5, 0.66)}
 """Of the lifelines, by their number: words stand outside of the outer ones."""
 
 
@@ -157,7 +157,7 @@ def _arrow(
     yield f'<line class="{row.kind}" x1="{x:.0f}" y1="{y}" x2="{to:.0f}" y2="{end_y}"{tip}/>'
     if is_lost:
         yield f'<path class="lost" d="M{to - 4:.0f} {y - 4}l8 8m0 -8l-8 8"/>'
-    yield _label(row, x, to, y, end_y)
+    yield _label(row, x, y)
 
 
 def _end(
@@ -175,24 +175,23 @@ def _end(
         if (row.id, "check") in ends:
             return
         yield f'<line class="check" x1="{source:.0f}" y1="{y}" x2="{x:.0f}" y2="{y}" marker-end="url(#tip)"/>'
-        yield _label(row, source, x, y, y)
+        yield _label(row, x, y)
         return
     began = ends.get((row.id, "received"))
     begin_y = heights[began] if began is not None else y
     yield (f'<line class="answer" x1="{source:.0f}" y1="{begin_y}" x2="{x:.0f}" y2="{y}" marker-end="url(#tip)"/>')
-    yield _label(row, source, x, begin_y, y)
-
-
-def _label(row: _Row, x: float, to: float, y: int, end_y: int) -> str:
-    """Near where the arrow begins, so that the labels of crossing arrows stay apart."""
-    middle, height = x + 0.3 * (to - x), y + 0.3 * (end_y - y)
-    return _text(row, middle, height - 3, "middle")
+    yield _label(row, x, y)
 
 
 def _words(row: _Row, x: float, y: int) -> str:
-    anchor, shift = ("start", 8) if x > _WIDTH / 2 else ("end", -8)
     dot = f'<circle class="{row.kind}" cx="{x:.0f}" cy="{y}" r="3"/>'
-    return dot + _text(row, x + shift, y + 4, anchor)
+    return dot + _label(row, x, y)
+
+
+def _label(row: _Row, x: float, y: int) -> str:
+    """Outside of the lifelines, where no arrow crosses it."""
+    anchor, shift = ("start", 8) if x > _WIDTH / 2 else ("end", -8)
+    return _text(row, x + shift, y + 4, anchor)
 
 
 def _text(row: _Row, x: float, y: float, anchor: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from html import escape
+from pathlib import PurePath
 from typing import Final
 
 from candidates.candidate import Candidate
@@ -30,7 +32,8 @@ _STATES: Final[dict[PairState | None, str]] = {
 
 def report_page(traces: Sequence[Trace], title: str = "A session of ice-tcp") -> str:
     """HTML of one trace, or of two of the same session. Raises StoryError if they are not."""
-    sides, notes = tell(traces)
+    # A page that is shared tells no folders.
+    sides, notes = tell([replace(trace, name=PurePath(trace.name).name) for trace in traces])
     is_good, sentence = headline(sides)
     return "\n".join(
         [

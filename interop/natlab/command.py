@@ -23,6 +23,7 @@ from interop.natlab.heatmap import page
 from interop.natlab.internet import PCAP_FILE
 from interop.natlab.kinds import CARRIER, KINDS, LabError, Option, Site
 from interop.natlab.namespaces import Run
+from interop.natlab.reports import write_reports
 from interop.natlab.requirements import missing
 from interop.natlab.results import CellResult
 from interop.natlab.runner import CellReport, run_cells
@@ -80,7 +81,11 @@ def _kinds_and_options() -> str:
 @click.option(
     "--pcap", type=click.Path(dir_okay=False, path_type=Path), help="Write the packets of a single cell there."
 )
-@click.option("--traces", type=click.Path(file_okay=False, path_type=Path), help="Leave traces and packet logs there.")
+@click.option(
+    "--traces",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Leave traces, packet logs and a report of each cell.",
+)
 @click.option("--keep", is_flag=True, help="Leave the namespaces of a single cell until Ctrl-C.")
 @click.option("--allow-skip", is_flag=True, help="Exit with 0 where the machine cannot run the lab.")
 def command(
@@ -126,8 +131,11 @@ def command(
             reports = _run(cells, directory, script, jobs=jobs, repeat=repeat, quiet=as_json)
             if pcap is not None:
                 shutil.copyfile(reports[0].worst.directory / PCAP_FILE, pcap)
+            if traces is not None:
+                write_reports(reports)
             if html is not None:
-                html.write_text(page(reports, command=_command_line(), at=begun), encoding="utf-8")
+                beside = html.resolve().parent if traces is not None else None
+                html.write_text(page(reports, command=_command_line(), at=begun, beside=beside), encoding="utf-8")
             measurements = timing.measured(rows, reports)
             if times:
                 lines, document = timing.lines(measurements), timing.as_json(measurements)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,6 +12,7 @@ from typing import Final
 
 from interop.natlab.expectation import Outcome
 from interop.natlab.internet import LADDER_FILE
+from interop.natlab.reports import report_of
 from interop.natlab.results import MOMENTS, CellResult, SideResult
 from interop.natlab.runner import CellReport
 from interop.natlab.scenario import Transports
@@ -40,8 +42,11 @@ pre { background: #f5f6f8; padding: .8rem; overflow-x: auto; font-size: .78rem; 
 """
 
 
-def page(reports: Sequence[CellReport], *, command: str, at: datetime) -> str:
-    """The whole file; it needs nothing else. ``at`` is when the run began, ``command`` how."""
+def page(reports: Sequence[CellReport], *, command: str, at: datetime, beside: Path | None = None) -> str:
+    """The whole file; it needs nothing else. ``at`` is when the run began, ``command`` how.
+
+    Where cells have reports, it leads to them from the directory ``beside`` them that it will be in.
+    """
     good = sum(report.ok for report in reports)
     numbers = {id(report): number for number, report in enumerate(reports)}
     parts = [
@@ -66,7 +71,7 @@ def page(reports: Sequence[CellReport], *, command: str, at: datetime) -> str:
     special = special_cells(reports)
     if special:
         parts.append(f"<h2>Special conditions</h2>{_list(special, numbers)}")
-    parts += [_section(report, numbers[id(report)]) for report in reports]
+    parts += [_section(report, numbers[id(report)], beside) for report in reports]
     return "\n".join([*parts, "</html>\n"])
 
 
@@ -106,8 +111,10 @@ def _class(report: CellReport) -> str:
     return str(report.worst.left.local["transport"])
 
 
-def _section(report: CellReport, number: int) -> str:
+def _section(report: CellReport, number: int, beside: Path | None) -> str:
     result = report.worst
+    made = report_of(result) if beside is not None else None
+    link = "" if made is None else f' <a href="{escape(os.path.relpath(made, beside))}">All messages and pairs</a>'
     rows = "".join(
         f"<tr><th>{name}</th>{_side(result, side)}</tr>"
         for name, side in zip(("left", "right"), result.sides, strict=True)
@@ -117,7 +124,7 @@ def _section(report: CellReport, number: int) -> str:
     runs = "" if len(report.results) == 1 else f" The worst of {len(report.results)} runs."
     return (
         f"<section id=c{number}><h2>{escape(report.scenario.title)}</h2><p>{verdict}.{runs} "
-        f"Times are in round trips of {1000 * report.scenario.weather.rtt:g} ms.</p>"
+        f"Times are in round trips of {1000 * report.scenario.weather.rtt:g} ms.{link}</p>"
         f"<table><tr><th></th><th>path</th>{head}<th>states</th></tr>{rows}</table>"
         f"<pre>{escape(_ladder(result))}</pre></section>"
     )

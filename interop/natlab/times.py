@@ -6,13 +6,15 @@ pair to check, for every earlier pair of its list would add Ta.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Final, TypeAlias
 
+from ice_tcp import read_trace
+from ice_tcp.core.exchanges import ServerAnswered, ServerRequestSent
+from ice_tcp.core.trace import CheckAnswered, Entry
 from ice_tcp.stun import Method
 from interop.natlab.internet import LADDER_FILE
 from interop.natlab.kinds import Site
@@ -226,23 +228,24 @@ def _steps(results: Sequence[CellResult]) -> dict[str, float]:
 
 def _steps_of(result: CellResult, side: str) -> Iterator[tuple[str, float]]:
     """What one side asked of its server, and how long the answers took, the first of each kind."""
-    records = _trace(result, side)
     opened_at = _first_syn(result, side)
     asked: dict[str, float] = {}
     answered: dict[str, float] = {}
-    for record in records:
-        match record["record"]:
-            case "ServerRequestSent":
-                asked.setdefault(_step_of(record["method"]), record["at"])
-            case "ServerAnswered" if record["code"] is None:
-                answered.setdefault(_step_of(record["method"]), record["at"])
+    checks = []
+    for at, entry in _trace(result, side):
+        match entry:
+            case ServerRequestSent(method=method):
+                asked.setdefault(_step_of(method), at)
+            case ServerAnswered(method=method, code=None):
+                answered.setdefault(_step_of(method), at)
+            case CheckAnswered(rtt=rtt, code=None):
+                checks.append(rtt)
     if opened_at is not None and "allocate" in asked:
         yield "connection", asked["allocate"] - opened_at
     for step in ("allocate", "permission", "connect", "bind connection", "bind channel"):
         if step in asked and step in answered:
             yield step, answered[step] - asked[step]
     outcome = result.left if side == "left" else result.right
-    checks = [record["rtt"] for record in records if record["record"] == "CheckAnswered" and record["code"] is None]
     if checks:
         yield "check", checks[0]
     valid, data = (result.seconds(outcome, moment) for moment in ("valid", "data"))
@@ -263,9 +266,10 @@ def _step_of(method: int) -> str:
     return _STEPS.get(Method(method), "")
 
 
-def _trace(result: CellResult, side: str) -> list[dict[str, Any]]:
-    text = Path(result.directory, f"{side}.jsonl").read_text("utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+def _trace(result: CellResult, side: str) -> list[tuple[float, Entry]]:
+    """What the agent told, with times on this machine's monotonic clock."""
+    trace = read_trace(Path(result.directory, f"{side}.jsonl"))
+    return [(trace.header.clock + at, entry) for at, entry in trace.entries]
 
 
 def _first_syn(result: CellResult, side: str) -> float | None:

@@ -16,13 +16,10 @@ many it sent, how many came, and which of them were not the next.
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
 from candidates.candidate import Candidate
@@ -38,10 +35,12 @@ from ice_tcp import (
     Restarted,
     Role,
     StateChanged,
+    TraceFile,
 )
-from ice_tcp.core.trace import Record
+from ice_tcp.core.trace import Entry
 from ice_tcp.quic import Certificate, connect_quic
 from ice_tcp.signaling import Channel, Description, Message, Note, SignalingError, apply, tell
+from ice_tcp.tracefile import Clock
 
 _FIRST_INTERVAL: Final = 0.02
 """Seconds between messages to the peer until one of its own comes; UDP may lose some."""
@@ -252,27 +251,17 @@ async def main() -> None:
     begin = await channel.receive()
     if not isinstance(begin, Note) or begin.name != "begin":
         raise SignalingError("the lab did not begin")
-    records: list[tuple[float, Record]] = []  # written at the end: meanwhile it is times that matter
+    told: list[tuple[float, Entry]] = []  # written at the end: meanwhile it is times that matter
+    zero = Clock.now()
     policy = Policy.model_validate(begin.data["policy"])
     try:
-        async with Agent(Role(begin.data["role"]), policy=policy, trace=lambda *each: records.append(each)) as agent:
+        async with Agent(Role(begin.data["role"]), policy=policy, trace=lambda *each: told.append(each)) as agent:
             with suppress(SignalingError):  # the lab is gone
                 await Worker(channel, agent, eager=begin.data["eager"], streams=begin.data["streams"]).run()
     finally:
-        _write(begin.data["trace"], records)
-
-
-def _write(path: str, records: Sequence[tuple[float, Record]]) -> None:
-    Path(path).write_text("".join(_line(*each) for each in records), encoding="utf-8")
-
-
-def _line(now: float, record: Record) -> str:
-    fields = {"at": now, "record": type(record).__name__, **asdict(record)}
-    return json.dumps(fields, default=_plain) + "\n"
-
-
-def _plain(value: object) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
+        with TraceFile(begin.data["trace"], zero=zero) as trace:
+            for each in told:
+                trace(*each)
 
 
 async def _standard_channel() -> Channel:
