@@ -35,6 +35,7 @@ types: $(READY)  ## Check types, strictly
 
 docs: $(READY)  ## Build the documents, into build/docs; warnings are errors
 	$(BIN)/python -m interop.policy_reference > docs/policy.md
+	$(BIN)/python -m interop.diagrams
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs build/docs
 	@echo build/docs/index.html
 

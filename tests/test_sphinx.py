@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
+
+from interop.diagrams import diagrams
+from interop.natlab.command import command as lab_command
 
 ROOT: Final = Path(__file__).parent.parent
 DOCS: Final = ROOT / "docs"
@@ -74,6 +78,25 @@ def test_every_public_name_is_described(site: Path, module: str) -> None:
     described = {name.rpartition(".")[2] for name in re.findall(r'<dt class="sig[^"]*" id="([^"]+)"', text)}
     assert names
     assert [name for name in names if name not in described] == []
+
+
+def test_the_diagrams_are_those_of_their_traces() -> None:
+    drawn = dict(diagrams())
+    assert {path.name for path in drawn} == {"answering.svg", "dropping.svg"}
+    assert [path.name for path, text in drawn.items() if path.read_text("utf-8") != text] == []  # else: make docs
+
+
+def test_how_it_works_can_be_seen(tmp_path: Path) -> None:
+    text = (DOCS / "how-it-works.md").read_text("utf-8")
+    lines = re.findall(r"^\$ ice-tcp (.*)", text, re.MULTILINE)
+    assert len(lines) == 2
+    for line in lines:
+        command = [sys.executable, "-m", "ice_tcp.cli", *shlex.split(line)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)  # noqa: S603 - our own command
+        assert done.returncode == 0, done.stderr
+    assert "by simultaneous open" in done.stdout
+    (lab,) = re.findall(r'^\$ sudo make lab ARGS="(.*)"', text, re.MULTILINE)
+    lab_command.make_context("lab", shlex.split(lab))
 
 
 def test_the_site_is_not_in_the_package() -> None:

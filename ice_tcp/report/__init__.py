@@ -6,5 +6,6 @@ page = report_page([read_trace("left.jsonl"), read_trace("right.jsonl")])
 from ice_tcp.report.ladder import Lines, ladder_svg
 from ice_tcp.report.page import report_page
 from ice_tcp.report.story import PairTold, Side, StoryError, tell
+from ice_tcp.report.style import LADDER_STYLE
 
-__all__ = ["Lines", "PairTold", "Side", "StoryError", "ladder_svg", "report_page", "tell"]
+__all__ = ["LADDER_STYLE", "Lines", "PairTold", "Side", "StoryError", "ladder_svg", "report_page", "tell"]

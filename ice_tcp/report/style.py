@@ -2,11 +2,31 @@
 
 from typing import Final
 
-STYLE: Final = """
+_COLOURS: Final = """
 :root{--ink:#1b1f24;--soft:#5b6571;--line:#d8dee4;--page:#fff;--card:#f6f8fa;--good:#11683a;--bad:#b3261e;
 --check:#0b57d0;--answer:#11683a;--dial:#8a4b00;--state:#6b3fa0;color-scheme:light dark}
 @media (prefers-color-scheme:dark){:root{--ink:#e6e9ee;--soft:#9aa5b1;--line:#39424d;--page:#12161b;--card:#1b2128;
 --good:#5fd08e;--bad:#ff8a80;--check:#8ab4f8;--answer:#5fd08e;--dial:#f0b264;--state:#c8a2f2}}
+"""
+_LADDER: Final = """
+svg text{font:11px system-ui,sans-serif;fill:var(--ink)}
+svg .name{font-size:13px;font-weight:600}
+svg .time,svg .gap{fill:var(--soft);font-variant-numeric:tabular-nums}
+svg line{stroke:var(--soft);stroke-width:1.2}svg .lane{stroke:var(--line);stroke-width:2}
+svg line.check{stroke:var(--check)}svg line.server{stroke:var(--check)}
+svg line.answer{stroke:var(--answer);stroke-dasharray:5 3}svg line.dial{stroke:var(--dial);stroke-dasharray:2 2}
+svg .lost{stroke:var(--bad);stroke-width:1.6;fill:none}
+svg .label{paint-order:stroke;stroke:var(--card);stroke-width:3px;stroke-linejoin:round}
+svg text.good{fill:var(--good);font-weight:600}svg text.bad{fill:var(--bad);font-weight:600}
+svg text.state{fill:var(--state);font-weight:600}
+svg circle{fill:var(--soft)}svg circle.good{fill:var(--good)}svg circle.bad{fill:var(--bad)}
+svg circle.state{fill:var(--state)}
+"""
+LADDER_STYLE: Final = _COLOURS + _LADDER
+"""For a ladder that stands alone, in a ``style`` element of its own."""
+STYLE: Final = (
+    _COLOURS
+    + """
 *{box-sizing:border-box}
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
 main{max-width:62rem;margin:0 auto;padding:1rem}
@@ -27,18 +47,9 @@ dt{color:var(--soft)}dd{margin:0}
 details{margin:1rem 0}summary{cursor:pointer}
 .scroll{overflow-x:auto;border:1px solid var(--line);border-radius:.3rem;background:var(--card)}
 svg{display:block}
-svg text{font:11px system-ui,sans-serif;fill:var(--ink)}
-svg .name{font-size:13px;font-weight:600}
-svg .time,svg .gap{fill:var(--soft);font-variant-numeric:tabular-nums}
-svg line{stroke:var(--soft);stroke-width:1.2}svg .lane{stroke:var(--line);stroke-width:2}
-svg line.check{stroke:var(--check)}svg line.server{stroke:var(--check)}
-svg line.answer{stroke:var(--answer);stroke-dasharray:5 3}svg line.dial{stroke:var(--dial);stroke-dasharray:2 2}
-svg .lost{stroke:var(--bad);stroke-width:1.6;fill:none}
-svg .label{paint-order:stroke;stroke:var(--card);stroke-width:3px;stroke-linejoin:round}
-svg text.good{fill:var(--good);font-weight:600}svg text.bad{fill:var(--bad);font-weight:600}
-svg text.state{fill:var(--state);font-weight:600}
-svg circle{fill:var(--soft)}svg circle.good{fill:var(--good)}svg circle.bad{fill:var(--bad)}
-svg circle.state{fill:var(--state)}
+"""
+    + _LADDER
+    + """
 @media (max-width:40rem){
 thead{display:none}
 tr{display:block;border-bottom:2px solid var(--line);padding:.4rem 0}
@@ -48,3 +59,4 @@ td::before{content:attr(data-label);color:var(--soft);font-weight:400}
 dl{grid-template-columns:1fr}dt{margin-top:.4rem}}
 @media print{.scroll{overflow:visible;border:0}svg{max-width:100%;height:auto}details>*{display:block}}
 """
+)
