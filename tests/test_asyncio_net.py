@@ -498,7 +498,12 @@ class TestConnecting:
 
         on_loop(main())
 
-    def test_timed_out(self) -> None:
+    @pytest.mark.parametrize("has_user_timeout", [True, False])
+    def test_timed_out(self, has_user_timeout: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """By the kernel, or where it has no such option by a timer."""
+        if not has_user_timeout:
+            monkeypatch.setattr("ice_tcp.net.streams.USER_TIMEOUT", None)
+
         async def main() -> None:
             with socket.socket() as busy:
                 busy.bind((HOST, 0))

@@ -38,8 +38,10 @@ class Capsule:
     def create(cls, path: Path | str, *, limit: int = LIMIT) -> Self:
         """A new file that only its owner may read. Raises OSError, FileExistsError where there is anything already."""
         # O_EXCL does not follow a symbolic link either
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        os.fchmod(fd, 0o600)
+        flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | flags, 0o600)
+        if hasattr(os, "fchmod"):
+            os.fchmod(fd, 0o600)
         return cls(fd, Path(path), limit=limit)
 
     def __enter__(self) -> Self:

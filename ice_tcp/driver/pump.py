@@ -7,6 +7,7 @@ order, then its events told, then one timer is armed. Application data never ent
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import socket
 import time
@@ -15,7 +16,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar, assert_never
 
-from candidates.candidate import TransportAddress
+from candidates.candidate import TcpType, Transport, TransportAddress
 from candidates.policy import Policy
 from candidates.policy.sections import Limits
 from ice_tcp.capsule import Capsule, RecordingAgent
@@ -57,12 +58,15 @@ from ice_tcp.driver.ports import Component, Core, DatagramPort, ListenerPort, St
 from ice_tcp.driver.queries import Queries
 from ice_tcp.net.asyncio_net import Network
 from ice_tcp.net.component import Route
+from ice_tcp.net.platform import CAN_SHARE_PORTS, check_loop
 from ice_tcp.net.precise import PreciseTimer, precise_timers
 from ice_tcp.net.resolve import Resolver
 from ice_tcp.net.sockets import NetworkError
 from ice_tcp.net.streams import Connection, PeerConnection
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 _CARRIERS: Final = {UdpPath: "udp", TcpPath: "tcp", RelayPath: "relay"}
 PACER = Pacer()
@@ -81,7 +85,12 @@ def open_session(
     awaits_end: bool = False,
     capsule: Capsule | None = None,
 ) -> tuple[Agent, Driver]:
-    """A core and its driver on the running event loop. Raises RuntimeError if there is no loop."""
+    """A core and its driver on the running event loop, without what the system cannot do.
+
+    Raises RuntimeError if there is no loop, or one that will not do.
+    """
+    check_loop(asyncio.get_running_loop())
+    policy = possible(policy)
     make = Agent if capsule is None else partial(RecordingAgent, capsule=capsule)
     core = make(
         role,
@@ -94,6 +103,17 @@ def open_session(
         awaits_end=awaits_end,
     )
     return core, Driver(core, components=components, limits=policy.limits, rng=rng, on_event=on_event)
+
+
+def possible(policy: Policy) -> Policy:
+    """The policy without what this system cannot do. Raises RuntimeError if that is all that it wants of TCP."""
+    if CAN_SHARE_PORTS or TcpType.SO not in policy.tcp_types or Transport.TCP not in policy.transports:
+        return policy
+    kept = [each for each in policy.tcp_types if each is not TcpType.SO]
+    if not kept:
+        raise RuntimeError("tcp_types has only so, and this system cannot share a port (SO_REUSEPORT)")
+    logger.warning("simultaneous-open candidates are left out: this system cannot share a port (SO_REUSEPORT)")
+    return policy.revised(tcp_types=kept)
 
 
 class Driver:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from candidates.candidate import TransportAddress
 from ice_tcp.core.commands import Failure, PortRange
+from ice_tcp.net.platform import NOTSENT_LOWAT, SHARE
 
 SocketAddress: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 """What the socket module calls an address, for IPv4 and IPv6."""
@@ -21,7 +22,6 @@ RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
 UNSENT_BYTES = 128 * 1024
 """TCP_NOTSENT_LOWAT: more waits in our own queue, where STUN may overtake it."""
 _BACKLOG = 128
-_SHARE = (socket.SO_REUSEADDR, socket.SO_REUSEPORT)
 
 FAILURES: dict[int, Failure] = {
     errno.ECONNREFUSED: Failure.REFUSED,
@@ -183,12 +183,12 @@ def bind_connector(
     """
     if listener is None:
         return _bind_one_of(socket.SOCK_STREAM, host, _order(ports, rng))
-    return _bind_one_of(socket.SOCK_STREAM, host, (listener.getsockname()[1],), _SHARE)
+    return _bind_one_of(socket.SOCK_STREAM, host, (listener.getsockname()[1],), SHARE)
 
 
 def share_port(sock: socket.socket) -> None:
     """Let sockets of this process that do the same bind to the port of ``sock``."""
-    for option in _SHARE:
+    for option in SHARE:
         sock.setsockopt(socket.SOL_SOCKET, option, 1)
 
 
@@ -196,7 +196,8 @@ def prepare_stream(sock: socket.socket) -> None:
     """Options of every connection: no delay for small frames, little unsent data in the kernel."""
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+    if NOTSENT_LOWAT is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, NOTSENT_LOWAT, UNSENT_BYTES)
 
 
 def _order(ports: PortRange | None, rng: random.Random | None) -> list[int]:

@@ -13,6 +13,7 @@ from candidates.candidate import TransportAddress
 from ice_tcp.core.commands import Failure
 from ice_tcp.datapath import Received, StreamLegPath, StreamPath, stream_chunks
 from ice_tcp.framing import JOIN_BYTES, Buffer
+from ice_tcp.net.platform import USER_TIMEOUT
 from ice_tcp.net.sockets import (
     LEASES,
     NetworkError,
@@ -141,7 +142,7 @@ class Connection(Generic[P]):
         """Send the SYN; answered by ``stream_connected`` or, after ``timeout`` seconds at most, ``stream_failed``."""
         self.remote = remote
         try:
-            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(timeout * 1000)))
+            self._set_deadline(timeout)
             code = self._sock.connect_ex(socket_address(remote, scope_of(self._sock)))
         except NetworkError as error:
             self._fail(error.failure)
@@ -157,6 +158,19 @@ class Connection(Generic[P]):
         else:
             self._connected()
 
+    def _set_deadline(self, timeout: float) -> None:
+        if USER_TIMEOUT is not None:
+            self._sock.setsockopt(socket.IPPROTO_TCP, USER_TIMEOUT, max(1, round(timeout * 1000)))
+        else:
+            self._timer = self._loop.call_later(timeout, self._fail, Failure.TIMED_OUT)
+
+    def _clear_deadline(self) -> None:
+        if USER_TIMEOUT is not None:
+            self._sock.setsockopt(socket.IPPROTO_TCP, USER_TIMEOUT, 0)
+        elif self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _connected(self) -> None:
         self._stop_writing()
         code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -165,7 +179,7 @@ class Connection(Generic[P]):
             return
         try:
             itself = self._sock.getpeername() == self._sock.getsockname()
-            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 0)
+            self._clear_deadline()
         except OSError as error:  # reset since
             self._fail(failure_of(error.errno))
             return

@@ -103,8 +103,16 @@ def log_to_stderr(*, verbose: bool) -> None:
 
 def catch_signals(following: Following) -> asyncio.Event:
     """Have SIGHUP read files again, and SIGINT and SIGTERM set what this returns."""
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
-    loop.add_signal_handler(signal.SIGHUP, following.asked.set)
+    stopped = asyncio.Event()
+    for name, act in (("SIGINT", stopped.set), ("SIGTERM", stopped.set), ("SIGHUP", following.asked.set)):
+        if (number := getattr(signal, name, None)) is not None:
+            _catch(number, act)
     return stopped
+
+
+def _catch(number: signal.Signals, act: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(number, act)
+    except NotImplementedError:  # Windows
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(act))

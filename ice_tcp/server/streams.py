@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Protocol, cast
 
 from ice_tcp.framing import FramingError, ServerStreamSplitter
+from ice_tcp.net.platform import KEEPALIVE
 from ice_tcp.net.sockets import SocketAddress
 from ice_tcp.server.stats import Relayed
 from ice_tcp.server.udp import Route
@@ -18,9 +19,7 @@ CLOSE_TIMEOUT = 5.0
 
 _KEEPALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+    *((socket.IPPROTO_TCP, option, value) for option, value in KEEPALIVE),
 )
 """A data connection has no other sign of life (RFC 6062 s4.6)."""
 
