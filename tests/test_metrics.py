@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import http.client
 import logging
 import re
 import signal
@@ -12,6 +13,7 @@ import sys
 import urllib.request
 import weakref
 from asyncio.subprocess import PIPE
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -296,11 +298,42 @@ def test_what_is_logged_of_a_session_holds_no_secret(caplog: pytest.LogCaptureFi
 # The address
 
 
-def test_a_port_that_is_taken_is_an_error() -> None:
+def test_a_port_that_is_taken_is_an_error_that_names_it() -> None:
     async def body() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="in use"):
-            async with serve(CollectorRegistry(), "127.0.0.1", taken.getsockname()[1]):
-                pass
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            with pytest.raises(OSError, match=f"metrics .* 127.0.0.1 port {port}: .*in use"):
+                async with serve(CollectorRegistry(), "127.0.0.1", port):
+                    pass
+
+    run(body)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 404),
+        ("GET", "/favicon.ico", 404),
+        ("GET", "/metrics/", 404),
+        ("POST", "/metrics", 405),
+        ("HEAD", "/metrics", 405),
+        ("OPTIONS", "/metrics", 405),
+        ("GET", "/metrics?all=1", 200),
+    ],
+)
+def test_nothing_but_the_metrics_is_answered(method: str, path: str, status: int) -> None:
+    def ask(port: int) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        with closing(connection):
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+    async def body() -> None:
+        async with serve(AgentMetrics().registry, "127.0.0.1", 0) as port:
+            found, text = await asyncio.to_thread(ask, port)
+        assert found == status
+        assert (b"ice_tcp_agents " in text) is (status == 200)
 
     run(body)
 
