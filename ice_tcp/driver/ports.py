@@ -101,11 +101,13 @@ class Owner(Protocol):
 class Component:
     """The application data of one component, in and out."""
 
-    __slots__ = ("_paused", "inbox", "outlet")
+    __slots__ = ("_paused", "discarded", "inbox", "outlet")
 
     def __init__(self, limits: Limits) -> None:
         self.inbox = Inbox(limits.receive_bytes, self._resume)
         self.outlet = Outlet()
+        self.discarded = 0
+        """Datagrams that sockets and legs dropped which are gone."""
         self._paused: set[StreamPort] = set()
 
     def paused(self, port: StreamPort) -> None:

@@ -412,6 +412,7 @@ class Driver:
         stream = self._streams.get(StreamId(handle))
         leg = self._legs.get(LegId(handle))
         if sock is not None:
+            sock.component.discarded += sock.path.discarded
             sock.close()
         if listener is not None:
             listener.listener.close()
@@ -441,7 +442,8 @@ class Driver:
 
     def end_leg(self, leg: Leg) -> None:
         """The leg's number is dead from now on."""
-        self._legs.pop(leg.id, None)
+        if self._legs.pop(leg.id, None) is not None:
+            leg.component.discarded += leg.discarded
         self._tell_closer()
         leg.end()
 
@@ -500,7 +502,7 @@ class Driver:
         owner = self.components[component]
         unknown = sum(port.path.discarded for port in self._sockets.values() if port.component is owner)
         relayed = sum(leg.discarded for leg in self._legs.values() if leg.component is owner)
-        return unknown + relayed + owner.inbox.discarded
+        return unknown + relayed + owner.discarded + owner.inbox.discarded
 
     async def close(self) -> None:
         """Close the core and everything it opened; what was sent before is delivered as far as possible.
