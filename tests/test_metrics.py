@@ -36,7 +36,8 @@ from ice_tcp.core.events import (
 from ice_tcp.core.verdicts import Verdict
 from ice_tcp.meeting.meeting import await_peer, reach_peer
 from ice_tcp.metrics import AgentMetrics, RendezvousMetrics, ServerMetrics, serve
-from ice_tcp.rendezvous import RendezvousError, RendezvousServer, join_line, open_line
+from ice_tcp.rendezvous import MemoryMailboxes, RendezvousError, RendezvousServer, join_line, open_line
+from ice_tcp.rendezvous.mailboxes import Ticket
 from ice_tcp.server import PeerPolicy, Server, ServerOptions
 from tests.agents import policy as loopback_policy
 from tests.agents import signal as introduced
@@ -258,6 +259,24 @@ def test_a_rendezvous_tells_who_came_and_why_others_did_not() -> None:
 # Logs
 
 
+class Known(MemoryMailboxes):
+    """Its tokens are written down."""
+
+    def __init__(self, tokens: list[str]) -> None:
+        super().__init__()
+        self._known = tokens
+
+    async def open(self) -> Ticket:
+        return self._know(await super().open())
+
+    async def join(self, mailbox: str) -> Ticket:
+        return self._know(await super().join(mailbox))
+
+    def _know(self, ticket: Ticket) -> Ticket:
+        self._known.append(ticket.token)
+        return ticket
+
+
 def test_what_is_logged_of_a_session_holds_no_secret(caplog: pytest.LogCaptureFixture) -> None:
     """Of agents, a server and a rendezvous, at the finest level."""
     caplog.set_level(logging.DEBUG)
@@ -268,7 +287,7 @@ def test_what_is_logged_of_a_session_holds_no_secret(caplog: pytest.LogCaptureFi
             url = f"turn:127.0.0.1:{server.address(server.listeners[0].leg)[1]}"
             entry = {"url": url, "username": "alice", "password": "p4ss-of-alice"}
             follows = policy(servers=[entry])
-            async with RendezvousServer("127.0.0.1") as rendezvous:
+            async with RendezvousServer("127.0.0.1", mailboxes=Known(secrets)) as rendezvous:
                 here = f"ws://127.0.0.1:{rendezvous.port}"
                 codes: asyncio.Queue[str] = asyncio.Queue()
 
@@ -291,7 +310,7 @@ def test_what_is_logged_of_a_session_holds_no_secret(caplog: pytest.LogCaptureFi
     text = caplog.text
     assert "the session is connected" in text
     assert "data goes" in text
-    assert len(secrets) == 4
+    assert len(secrets) == 6
     assert not [secret for secret in secrets if secret in text]
 
 

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from ice_tcp.rendezvous.protocol import (
     MAX_MESSAGE_BYTES,
     MAX_TEXT_BYTES,
+    WIRE_LOGGER,
     Event,
     Refusal,
     RendezvousError,
@@ -150,6 +151,7 @@ class Line:
                 open_timeout=_OPEN_SECONDS,
                 close_timeout=1,
                 user_agent_header=None,
+                logger=WIRE_LOGGER,
                 **secure,
             )
         except InvalidURI:

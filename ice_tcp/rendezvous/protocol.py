@@ -16,12 +16,17 @@ number 2. Then it says ``{"type": "tell", "number": 3, "text": "..."}`` as often
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
 from ice_tcp.errors import IceError
+
+WIRE_LOGGER: Final = logging.getLogger(__name__).getChild("websockets")
+"""For websockets, on both sides."""
+WIRE_LOGGER.addFilter(lambda record: record.levelno > logging.DEBUG)  # there it shows frames, and so mailboxes' tokens
 
 MAX_TEXT_BYTES: Final = 32 * 1024
 """Of one text that a side tells the other."""

@@ -22,6 +22,7 @@ from ice_tcp.rendezvous.mailboxes import Mailboxes, MemoryMailboxes, Ticket
 from ice_tcp.rendezvous.protocol import (
     MAX_MESSAGE_BYTES,
     MAX_TEXT_BYTES,
+    WIRE_LOGGER,
     Refusal,
     RendezvousError,
     decode,
@@ -116,7 +117,7 @@ class RendezvousServer:
             ping_interval=20,
             ping_timeout=20,
             close_timeout=1,
-            logger=logger.getChild("websockets"),
+            logger=WIRE_LOGGER,
         )
         self.port = next(iter(self._server.sockets)).getsockname()[1]
         return self
